@@ -1,0 +1,102 @@
+//! The dataplanes: one folder a mode, each of the same shape: `mod.rs` (packet path, limits), `plan.rs`
+//! (pure), `apply.rs` (the only file that touches the kernel), tests.
+
+pub mod nftables;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::model::object::{Family, ObjectName};
+use crate::model::view::ServiceView;
+
+/// A mode: translates resolved Services and keeps the kernel equal to them.
+pub trait Dataplane {
+    /// Plans one Service anew (`None`: it is gone) and queues the difference to what it held. Pure.
+    fn update(&mut self, service: &ObjectName, view: Option<&ServiceView>);
+
+    /// Sets which addresses of this family accept node ports, and queues the difference. Pure.
+    fn set_node_port_addresses(&mut self, family: Family, addresses: NodePortAddresses);
+
+    /// Puts everything queued in force. The first call also replaces whatever a predecessor left, without a
+    /// moment without rules, and so must come after every known Service was updated.
+    ///
+    /// # Errors
+    /// When nothing could be put in force (no permission, kernel lacks something). What was queued stays
+    /// queued. Elements refused one by one are not an error; the report names them.
+    fn commit(&mut self) -> Result<CommitReport, CommitError>;
+}
+
+/// Which of the node's own addresses accept node ports, in one family. Never loopback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// Every local address.
+    All,
+    /// These only.
+    Only(Vec<IpAddr>),
+}
+
+/// How traffic of pods is told from other traffic, in one family (`detectLocalMode`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalTraffic {
+    /// It is not: nobody counts as a pod, and nothing to a ClusterIP is masqueraded for being from outside.
+    Unknown,
+    /// Pods have source addresses in this network.
+    Cidr(IpNet),
+    /// Pods' packets come in through this interface.
+    Interface(String),
+    /// Pods' packets come in through interfaces whose names start so.
+    InterfacePrefix(String),
+}
+
+/// What a commit did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommitReport {
+    /// Kernel messages (or commands) sent; 0 when nothing had changed.
+    pub messages: usize,
+    /// What the kernel refused, newly in this commit; left out, everything else is in force.
+    pub refused: Vec<Refusal>,
+    /// How many elements are left out at present, older refusals included.
+    pub refused_now: usize,
+    /// Call `commit` again after this long, even without changes (retry of refusals, deferred removals).
+    pub again_after: Option<Duration>,
+}
+
+/// One thing the kernel refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The Service that wanted it.
+    pub service: ObjectName,
+    /// The element, readable.
+    pub element: String,
+    /// The kernel's reason.
+    pub reason: String,
+}
+
+/// Why a commit put nothing in force.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// CAP_NET_ADMIN is missing in this network namespace.
+    #[error("{tried}: permission denied: kube-proxy needs CAP_NET_ADMIN in the node's network namespace")]
+    Permission {
+        /// What was tried.
+        tried: String,
+    },
+    /// The kernel lacks a feature.
+    #[error("{tried}: this kernel lacks {feature}")]
+    Unsupported {
+        /// What was tried.
+        tried: String,
+        /// The missing option or expression, e.g. `nf_tables (CONFIG_NF_TABLES)`.
+        feature: String,
+    },
+    /// The kernel refused the transaction as a whole, and no element is to blame.
+    #[error("{tried}: {reason}")]
+    Refused {
+        /// What was tried.
+        tried: String,
+        /// The kernel's reason.
+        reason: String,
+    },
+}

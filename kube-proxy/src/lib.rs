@@ -1,0 +1,12 @@
+//! kube-proxy: what the Kubernetes API says about Services and EndpointSlices, in this node's kernel.
+//!
+//! ```text
+//! source            model (pure)                          dataplane/<mode>
+//! api | manifests → Cluster ─ dirty Services ─▶ resolve ─▶ plan ─▶ ledger diff ─▶ apply ─▶ kernel
+//! ```
+
+pub mod dataplane;
+pub mod metrics;
+pub mod model;
+pub mod node;
+pub mod source;

@@ -1,0 +1,1 @@
+//! The ledger: desired state as keyed entries with owners.

@@ -1,0 +1,1 @@
+//! Facts about this node that the kernel knows: names, addresses.

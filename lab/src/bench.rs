@@ -1,0 +1,1 @@
+//! `lab bench`: figures, seen from outside through packets.

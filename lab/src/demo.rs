@@ -1,0 +1,1 @@
+//! `lab demo`: the main job, shown live.

@@ -1,0 +1,10 @@
+//! The test bench of kube-proxy. A library for tests and, as the program `lab`, the demo and the benchmarks.
+//! It knows kube-proxy only as a program that it starts, so any kube-proxy can be put on it.
+
+pub mod api;
+pub mod bench;
+pub mod demo;
+pub mod net;
+pub mod probe;
+pub mod scenario;
+pub mod serve;

@@ -1,0 +1,1 @@
+//! Nodes, pods and outside clients as network namespaces with veths and routes.

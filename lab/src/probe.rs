@@ -1,0 +1,1 @@
+//! Real requests and what became of them.
