@@ -8,3 +8,4 @@ pub mod net;
 pub mod probe;
 pub mod scenario;
 pub mod serve;
+pub mod skip;

@@ -1,0 +1,33 @@
+# The commands that README names. Each installs what it needs.
+
+CARGO ?= cargo
+# Programs that tests and the demo start, and Debian's packages that hold them.
+PROGRAMS = cc=gcc ip=iproute2 nft=nftables
+
+.PHONY: demo test lint deny bench build packages
+
+# The main job, live: two nodes, a Service, real requests. KEEP=1 leaves the lab up.
+demo: build
+	target/release/lab demo --kube-proxy target/release/kube-proxy $(if $(KEEP),--keep)
+
+# Everything that can fail: unit, property, API and packet tests. Needs root (network namespaces).
+test: packages
+	tools/test
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+# Licences, bans and sources of the dependencies.
+deny: packages
+	tools/deny
+
+# The figures of docs/performance.md. AGAINST=PATH measures another kube-proxy beside ours.
+bench: build
+	target/release/lab bench programming --kube-proxy target/release/kube-proxy $(if $(AGAINST),--against $(AGAINST))
+
+build: packages
+	$(CARGO) build --locked --release --workspace
+
+packages:
+	@tools/packages $(PROGRAMS)
