@@ -13,6 +13,8 @@ use super::object::{Family, ObjectName, Protocol};
 pub struct ServiceView {
     /// Namespace and name.
     pub name: ObjectName,
+    /// The Service's age, as a [`Ledger`](super::ledger::Ledger) wants it.
+    pub created: Option<i64>,
     /// One entry per Service port and family that the Service has, in the order of `spec.ports`, IPv4 first.
     pub ports: Vec<ServicePortView>,
     /// Addresses that this Service asks for and an older Service holds; they are not in `ports`.

@@ -1,1 +1,0 @@
-//! The ledger: desired state as keyed entries with owners.
