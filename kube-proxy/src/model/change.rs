@@ -15,7 +15,7 @@ pub enum Kind {
 
 /// One step of what a source observed, in the order in which it was observed.
 ///
-/// A list (at start, or again after a disconnection) is `ListStart`, an upsert for each object, `ListDone`.
+/// A list (at start, or again after a disconnection) is `ListStart`, an upsert (or `Kept`) for each object, `ListDone`.
 /// At `ListDone` every object of that kind which the list did not name is gone: that is how a deletion
 /// missed while disconnected is noticed. Until then the old objects stay. A second `ListStart` without a
 /// `ListDone` begins the list anew. Single changes may come between the two.
@@ -31,6 +31,8 @@ pub enum Change {
     EndpointSlice(Box<EndpointSlice>),
     /// This Node was added or changed.
     Node(Box<Node>),
+    /// An object exists but can no longer be read: what is held of it stays. A list names it by this.
+    Kept(Kind, ObjectName),
     /// An object is gone.
     Deleted(Kind, ObjectName),
 }
