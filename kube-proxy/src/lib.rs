@@ -5,6 +5,8 @@
 //! api | manifests → Cluster ─ dirty Services ─▶ resolve ─▶ plan ─▶ ledger diff ─▶ apply ─▶ kernel
 //! ```
 
+pub mod cli;
+pub mod config;
 pub mod dataplane;
 pub mod metrics;
 pub mod model;

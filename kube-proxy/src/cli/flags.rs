@@ -1,0 +1,127 @@
+//! The table of flags: upstream's names, what each takes, and which fields of KubeProxyConfiguration it sets.
+//! Parsing is in the parent module, meaning and defaults are in `config`.
+
+/// What a flag takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// `true` or `false`; the bare flag means true.
+    Bool,
+    /// Any text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// A duration as Go writes them: `1h30m`, `250ms`.
+    Duration,
+    /// A comma-separated list; a repeated flag appends.
+    List,
+    /// `key=true,key=false`; a repeated flag adds.
+    Gates,
+}
+
+/// What a flag does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Does {
+    /// Sets these fields of KubeProxyConfiguration, given as JSON pointers. Ignored when `--config` is given.
+    Sets(&'static [&'static str]),
+    /// Sets these fields, also on top of the file that `--config` names.
+    Overrides(&'static [&'static str]),
+    /// Is read by the program itself; see [`super::Flags`].
+    Itself,
+    /// Is accepted and has no effect, which the program says.
+    Nothing,
+    /// Is upstream's and does not exist here: the program refuses to start.
+    Missing,
+}
+
+/// One flag.
+#[derive(Debug)]
+pub(crate) struct Flag {
+    pub(crate) name: &'static str,
+    pub(crate) short: Option<char>,
+    pub(crate) takes: Takes,
+    pub(crate) does: Does,
+    pub(crate) help: &'static str,
+}
+
+const fn flag(name: &'static str, takes: Takes, does: Does, help: &'static str) -> Flag {
+    Flag {
+        name,
+        short: None,
+        takes,
+        does,
+        help,
+    }
+}
+
+const fn short(letter: char, flag: Flag) -> Flag {
+    Flag {
+        short: Some(letter),
+        ..flag
+    }
+}
+
+use Does::{Itself, Missing, Nothing, Overrides, Sets};
+use Takes::{Bool, Duration, Gates, Integer, List, Number, Text};
+
+/// Every flag, in the order of the help.
+#[rustfmt::skip]
+pub(crate) const FLAGS: &[Flag] = &[
+    short('h', flag("help", Bool, Itself, "print this help")),
+    flag("version", Bool, Itself, "print the version; --version=raw prints the bare number"),
+    flag("config", Text, Itself, "file with a KubeProxyConfiguration (YAML or JSON); flags marked with * are then ignored"),
+    flag("manifests", Text, Itself, "file or folder of manifests (YAML or JSON) to use instead of a Kubernetes API server; watched for changes"),
+    flag("service-cluster-ip-range", Text, Itself, "with --manifests: networks (IPv4, IPv6 or both, separated by a comma) from which Services without a clusterIP get one (default 10.96.0.0/16)"),
+    flag("master", Text, Itself, "URL of the API server; wins over the kubeconfig"),
+    flag("kubeconfig", Text, Sets(&["/clientConnection/kubeconfig"]), "file with credentials and address of the API server; without it and --master: the service account of the pod"),
+    flag("hostname-override", Text, Overrides(&["/hostnameOverride"]), "name of this node, instead of the host name"),
+    flag("proxy-mode", Text, Sets(&["/mode"]), "nftables (the default)"),
+    flag("cluster-cidr", Text, Sets(&["/clusterCIDR"]), "networks of all pods, one or one per family separated by a comma"),
+    flag("nodeport-addresses", List, Sets(&["/nodePortAddresses"]), "networks whose addresses of this node accept node ports, or the word primary (the default)"),
+    flag("detect-local-mode", Text, Sets(&["/detectLocalMode"]), "how traffic of pods is recognised: ClusterCIDR (the default), NodeCIDR, BridgeInterface, InterfaceNamePrefix"),
+    flag("pod-bridge-interface", Text, Sets(&["/detectLocal/bridgeInterface"]), "bridge that the pods are connected to, for BridgeInterface"),
+    flag("pod-interface-name-prefix", Text, Sets(&["/detectLocal/interfaceNamePrefix"]), "start of the names of pods' interfaces, for InterfaceNamePrefix"),
+    flag("masquerade-all", Bool, Sets(&["/iptables/masqueradeAll", "/nftables/masqueradeAll"]), "masquerade all traffic to ClusterIPs"),
+    flag("bind-address", Text, Sets(&["/bindAddress"]), "IP address of this node, instead of the one in its Node object; nothing is bound to it"),
+    flag("healthz-bind-address", Text, Sets(&["/healthzBindAddress"]), "address and port of the health server (default 0.0.0.0:10256)"),
+    flag("metrics-bind-address", Text, Sets(&["/metricsBindAddress"]), "address and port of the metrics server (default 127.0.0.1:10249)"),
+    flag("bind-address-hard-fail", Bool, Sets(&["/bindAddressHardFail"]), "exit when a server cannot bind its port, instead of trying again"),
+    flag("oom-score-adj", Integer, Sets(&["/oomScoreAdj"]), "oom_score_adj of this process, -1000 to 1000 (default -999)"),
+    short('v', flag("v", Integer, Overrides(&["/logging/verbosity"]), "how much to log: 0 (default), 2 for each sync, 4 and more for every detail")),
+    flag("feature-gates", Gates, Sets(&["/featureGates"]), "features to switch: AllowServiceExternalIPs=false"),
+    flag("kube-api-content-type", Text, Sets(&["/clientConnection/contentType"]), "content type of requests to the API server (default application/vnd.kubernetes.protobuf)"),
+    flag("iptables-sync-period", Duration, Sets(&["/iptables/syncPeriod", "/nftables/syncPeriod"]), "longest pause before a failed sync is tried again; twice as long without success is unhealthy (default 30s)"),
+    // Accepted for upstream's sake; `config` warns when one is set to something that would matter.
+    flag("kube-api-qps", Number, Sets(&["/clientConnection/qps"]), "no effect"),
+    flag("kube-api-burst", Integer, Sets(&["/clientConnection/burst"]), "no effect"),
+    flag("config-sync-period", Duration, Sets(&["/configSyncPeriod"]), "no effect: every change is watched"),
+    flag("iptables-min-sync-period", Duration, Sets(&["/iptables/minSyncPeriod", "/nftables/minSyncPeriod"]), "no effect: changes go at once, and together while a sync runs"),
+    flag("iptables-masquerade-bit", Integer, Sets(&["/iptables/masqueradeBit"]), "no effect in nftables mode"),
+    flag("iptables-localhost-nodeports", Bool, Sets(&["/iptables/localhostNodePorts"]), "no effect in nftables mode"),
+    flag("ipvs-sync-period", Duration, Sets(&["/ipvs/syncPeriod"]), "no effect in nftables mode"),
+    flag("ipvs-min-sync-period", Duration, Sets(&["/ipvs/minSyncPeriod"]), "no effect in nftables mode"),
+    flag("ipvs-scheduler", Text, Sets(&["/ipvs/scheduler"]), "no effect in nftables mode"),
+    flag("ipvs-exclude-cidrs", List, Sets(&["/ipvs/excludeCIDRs"]), "no effect in nftables mode"),
+    flag("ipvs-strict-arp", Bool, Sets(&["/ipvs/strictARP"]), "no effect in nftables mode"),
+    flag("ipvs-tcp-timeout", Duration, Sets(&["/ipvs/tcpTimeout"]), "no effect in nftables mode"),
+    flag("ipvs-tcpfin-timeout", Duration, Sets(&["/ipvs/tcpFinTimeout"]), "no effect in nftables mode"),
+    flag("ipvs-udp-timeout", Duration, Sets(&["/ipvs/udpTimeout"]), "no effect in nftables mode"),
+    flag("conntrack-max-per-core", Integer, Sets(&["/conntrack/maxPerCore"]), "no effect yet"),
+    flag("conntrack-min", Integer, Sets(&["/conntrack/min"]), "no effect yet"),
+    flag("conntrack-tcp-timeout-established", Duration, Sets(&["/conntrack/tcpEstablishedTimeout"]), "no effect yet"),
+    flag("conntrack-tcp-timeout-close-wait", Duration, Sets(&["/conntrack/tcpCloseWaitTimeout"]), "no effect yet"),
+    flag("conntrack-tcp-be-liberal", Bool, Sets(&["/conntrack/tcpBeLiberal"]), "no effect yet"),
+    flag("conntrack-udp-timeout", Duration, Sets(&["/conntrack/udpTimeout"]), "no effect yet"),
+    flag("conntrack-udp-timeout-stream", Duration, Sets(&["/conntrack/udpStreamTimeout"]), "no effect yet"),
+    flag("profiling", Bool, Sets(&["/enableProfiling"]), "no effect yet"),
+    flag("show-hidden-metrics-for-version", Text, Sets(&["/showHiddenMetricsForVersion"]), "no effect yet"),
+    flag("logging-format", Text, Overrides(&["/logging/format"]), "only text"),
+    flag("log-flush-frequency", Duration, Nothing, "no effect: every line is written at once"),
+    flag("vmodule", Text, Nothing, "no effect yet"),
+    flag("boot-id-file", Text, Nothing, "no effect"),
+    flag("machine-id-file", Text, Nothing, "no effect"),
+    flag("cleanup", Bool, Missing, "not built yet"),
+    flag("init-only", Bool, Missing, "not built yet"),
+    flag("write-config-to", Text, Missing, "not built yet"),
+];

@@ -1,0 +1,139 @@
+//! Command lines and what becomes of them.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn run(line: &str) -> Flags {
+    match parse(line.split_whitespace().map(str::to_owned)) {
+        Ok(Command::Run(flags)) => *flags,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn refusal(line: &str) -> String {
+    parse(line.split_whitespace().map(str::to_owned))
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn every_spelling_of_a_flag_sets_its_field() {
+    let table: &[(&str, Value)] = &[
+        ("", json!({})),
+        ("-v=2", json!({"logging": {"verbosity": 2}})),
+        ("-v2", json!({"logging": {"verbosity": 2}})),
+        ("-v 2", json!({"logging": {"verbosity": 2}})),
+        ("--v=2", json!({"logging": {"verbosity": 2}})),
+        ("--v 2 --v 5", json!({"logging": {"verbosity": 5}})),
+        ("--proxy-mode nftables", json!({"mode": "nftables"})),
+        ("--proxy_mode=nftables", json!({"mode": "nftables"})),
+        ("--proxy-mode=", json!({"mode": ""})),
+        (
+            "--masquerade-all",
+            json!({"iptables": {"masqueradeAll": true}, "nftables": {"masqueradeAll": true}}),
+        ),
+        (
+            "--masquerade-all=F",
+            json!({"iptables": {"masqueradeAll": false}, "nftables": {"masqueradeAll": false}}),
+        ),
+        (
+            "--nodeport-addresses 10.0.0.0/8,fd00::/8 --nodeport-addresses=192.168.0.0/16",
+            json!({"nodePortAddresses": ["10.0.0.0/8", "fd00::/8", "192.168.0.0/16"]}),
+        ),
+        (
+            "--feature-gates=A=true,B=false --feature-gates C=1",
+            json!({"featureGates": {"A": true, "B": false, "C": true}}),
+        ),
+        (
+            "--cluster-cidr=10.244.0.0/16",
+            json!({"clusterCIDR": "10.244.0.0/16"}),
+        ),
+        ("--cleanup=false --boot-id-file x", json!({})),
+        ("--oom-score-adj=-5", json!({"oomScoreAdj": -5})),
+    ];
+    for (line, settings) in table {
+        assert_eq!(&run(line).settings, settings, "{line}");
+    }
+}
+
+#[test]
+fn a_command_line_that_upstream_refuses_is_refused_in_its_words() {
+    let table = [
+        ("--nope", "unknown flag: --nope"),
+        ("--nope=1", "unknown flag: --nope"),
+        ("--cleanup-ipvs", "unknown flag: --cleanup-ipvs"),
+        ("-x", "unknown shorthand flag: 'x' in -x"),
+        ("--=1", "bad flag syntax: --=1"),
+        ("---x", "bad flag syntax: ---x"),
+        ("--proxy-mode", "flag needs an argument: --proxy-mode"),
+        ("-v", "flag needs an argument: 'v' in -v"),
+        (
+            "--v=two",
+            "invalid argument \"two\" for \"-v, --v\" flag: must be a whole number",
+        ),
+        (
+            "--masquerade-all=maybe",
+            "invalid argument \"maybe\" for \"--masquerade-all\" flag: must be true or false",
+        ),
+        (
+            "--conntrack-udp-timeout=5",
+            "invalid argument \"5\" for \"--conntrack-udp-timeout\" flag: must be a duration like 1h30m or 250ms",
+        ),
+        (
+            "serve",
+            "\"kube-proxy\" does not take any arguments, got [\"serve\"]",
+        ),
+        (
+            "-- -v=2",
+            "\"kube-proxy\" does not take any arguments, got [\"-v=2\"]",
+        ),
+        (
+            "--masquerade-all true",
+            "\"kube-proxy\" does not take any arguments, got [\"true\"]",
+        ),
+        ("--cleanup", "--cleanup is not built yet in this kube-proxy"),
+        (
+            "--write-config-to=/tmp/x",
+            "--write-config-to is not built yet in this kube-proxy",
+        ),
+    ];
+    for (line, message) in table {
+        assert_eq!(refusal(line), message, "{line}");
+    }
+}
+
+#[test]
+fn with_a_configuration_file_only_the_overriding_flags_count() {
+    let flags =
+        run("--config=/etc/kp.yaml --proxy-mode=nftables --hostname-override=n1 -v=3 --master=https://a");
+    assert_eq!(
+        flags.config.as_deref(),
+        Some(std::path::Path::new("/etc/kp.yaml"))
+    );
+    assert_eq!(
+        flags.settings,
+        json!({"hostnameOverride": "n1", "logging": {"verbosity": 3}})
+    );
+    assert_eq!(flags.ignored, ["proxy-mode"]);
+    assert_eq!(flags.master.as_deref(), Some("https://a"));
+}
+
+#[test]
+fn help_and_version_win_over_everything_else() {
+    let parse = |line: &str| parse(line.split_whitespace().map(str::to_owned)).unwrap();
+    assert!(matches!(parse("-h"), Command::Help));
+    assert!(matches!(parse("--version --help"), Command::Help));
+    assert!(matches!(parse("--version"), Command::Version { raw: false }));
+    assert!(matches!(parse("--version=raw"), Command::Version { raw: true }));
+    assert!(matches!(parse("--version=false"), Command::Run(_)));
+    assert!(help().lines().any(|line| line.contains("--manifests TEXT")));
+}
+
+#[test]
+fn no_flag_is_listed_twice() {
+    let mut names: Vec<_> = FLAGS.iter().map(|flag| flag.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), FLAGS.len());
+}

@@ -1,0 +1,319 @@
+//! What a KubeProxyConfiguration means: defaults and upstream's validation with its paths. Zero, empty and
+//! null mean the default, because kubeadm writes files full of them.
+
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::address::{parse_cidr, parse_ip, parse_socket_address};
+use super::file::{KubeProxyConfiguration, Period};
+use super::{Config, ConfigError, DetectLocal, JSON, Mode, NodePorts, Source};
+use crate::cli::Flags;
+use crate::model::object::Family;
+
+/// Where Services of a manifest source get their clusterIP from, unless told: the default of kubeadm.
+const SERVICE_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
+const DEFAULT_SYNC_PERIOD: Duration = Duration::from_secs(30);
+const DEFAULT_MIN_SYNC_PERIOD: Duration = Duration::from_secs(1);
+const DEFAULT_MASQUERADE_BIT: i32 = 14;
+const DEFAULT_OOM_SCORE_ADJ: i32 = -999;
+
+/// Gates that upstream has locked to true.
+const LOCKED_GATES: [&str; 3] = [
+    "MultiCIDRServiceAllocator",
+    "NFTablesProxyMode",
+    "PreferSameTrafficDistribution",
+];
+
+/// Collects what is wrong, so that all of it can be told at once.
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn invalid(&mut self, path: &str, value: impl Debug, problem: &str) {
+        self.0.push(format!(
+            "KubeProxyConfiguration.{path}: Invalid value: {value:?}: {problem}"
+        ));
+    }
+
+    /// Parses a value or notes that it does not do.
+    fn parse<T>(&mut self, path: &str, text: &str, parse: fn(&str) -> Option<T>, problem: &str) -> Option<T> {
+        let parsed = parse(text);
+        if parsed.is_none() {
+            self.invalid(path, text, problem);
+        }
+        parsed
+    }
+
+    /// The value, or the nearer bound and a note.
+    fn within(&mut self, path: &str, value: i32, min: i32, max: i32) -> i32 {
+        if !(min..=max).contains(&value) {
+            self.invalid(path, value, &format!("must be within the range [{min}, {max}]"));
+        }
+        value.clamp(min, max)
+    }
+}
+
+/// Checks everything and makes a [`Config`].
+pub(super) fn check(file: &KubeProxyConfiguration, flags: &Flags) -> Result<Config, ConfigError> {
+    let mut problems = Problems::default();
+    let bind_address = match text(&file.bind_address) {
+        None => None,
+        Some(ip) => problems.parse("BindAddress", ip, parse_ip, "must be a valid IP"),
+    };
+    let v6 = bind_address.is_some_and(|ip| ip.is_ipv6());
+    let (any, loopback) = if v6 {
+        ("[::]", "[::1]")
+    } else {
+        ("0.0.0.0", "127.0.0.1")
+    };
+    let healthz = text(&file.healthz_bind_address).unwrap_or(any);
+    let metrics = text(&file.metrics_bind_address).unwrap_or(loopback);
+    let nftables = file.nftables.clone().unwrap_or_default();
+    let iptables_bit = file.iptables.as_ref().and_then(|section| section.masquerade_bit);
+    // Upstream checks this one in every mode.
+    masquerade_bit("KubeProxyIPTablesConfiguration", iptables_bit, &mut problems);
+    check_conntrack(file, &mut problems);
+    let config = Config {
+        mode: mode(file, &mut problems),
+        source: source(file, flags, &mut problems),
+        hostname_override: hostname_override(file, &mut problems),
+        node_ip_override: bind_address.filter(|ip| !ip.is_unspecified()),
+        healthz_address: server("HealthzBindAddress", healthz, 10256, &mut problems),
+        metrics_address: server("MetricsBindAddress", metrics, 10249, &mut problems),
+        bind_address_hard_fail: file.bind_address_hard_fail.unwrap_or_default(),
+        detect_local: detect_local(file, &mut problems),
+        node_port_addresses: node_ports(file, &mut problems),
+        masquerade_all: nftables.masquerade_all.unwrap_or_default(),
+        masquerade_bit: masquerade_bit(
+            "KubeProxyNFTablesConfiguration",
+            nftables.masquerade_bit,
+            &mut problems,
+        ),
+        sync_period: sync_period(nftables.sync_period, nftables.min_sync_period, &mut problems),
+        allow_external_ips: allow_external_ips(file, &mut problems),
+        oom_score_adj: problems.within(
+            "OOMScoreAdj",
+            file.oom_score_adj.unwrap_or(DEFAULT_OOM_SCORE_ADJ),
+            -1000,
+            1000,
+        ),
+        verbosity: file
+            .logging
+            .as_ref()
+            .and_then(|logging| logging.verbosity)
+            .unwrap_or(0),
+    };
+    if problems.0.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigError::Invalid(problems.0))
+    }
+}
+
+/// A text that says something.
+fn text(field: &Option<String>) -> Option<&str> {
+    field.as_deref().filter(|text| !text.is_empty())
+}
+
+fn mode(file: &KubeProxyConfiguration, problems: &mut Problems) -> Mode {
+    match file.mode.as_deref().unwrap_or_default() {
+        "" | "nftables" => {}
+        known @ ("iptables" | "ipvs") => problems.0.push(format!(
+            "KubeProxyConfiguration.Mode.ProxyMode: mode {known:?} is not built yet in this kube-proxy; it has: nftables"
+        )),
+        other => problems.invalid("Mode.ProxyMode", other, "must be iptables, ipvs, nftables or blank"),
+    }
+    Mode::Nftables
+}
+
+fn source(file: &KubeProxyConfiguration, flags: &Flags, problems: &mut Problems) -> Source {
+    let connection = file.client_connection.clone().unwrap_or_default();
+    if let Some(burst) = connection.burst.filter(|&burst| burst < 0) {
+        problems.invalid(
+            "ClientConnection.Burst",
+            burst,
+            "must be greater than or equal to 0",
+        );
+    }
+    let Some(path) = flags.manifests.clone() else {
+        if flags.service_cluster_ip_range.is_some() {
+            problems
+                .0
+                .push("--service-cluster-ip-range needs --manifests: an API server knows its own".to_owned());
+        }
+        return Source::Api {
+            kubeconfig: text(&connection.kubeconfig).map(PathBuf::from),
+            master: flags.master.clone(),
+            json: connection.content_type.as_deref() == Some(JSON),
+        };
+    };
+    if flags.master.is_some() {
+        problems
+            .0
+            .push("--manifests and --master exclude each other: objects come from one place".to_owned());
+    }
+    Source::Manifests {
+        path,
+        service_cluster_ip_range: service_range(flags, problems),
+    }
+}
+
+fn service_range(flags: &Flags, problems: &mut Problems) -> Vec<IpNet> {
+    let Some(range) = &flags.service_cluster_ip_range else {
+        return vec![IpNet::V4(SERVICE_RANGE)];
+    };
+    let mut refuse = |problem: &str| {
+        problems
+            .0
+            .push(format!("invalid --service-cluster-ip-range {range:?}: {problem}"));
+    };
+    let Some(networks) = range.split(',').map(parse_cidr).collect::<Option<Vec<_>>>() else {
+        refuse("must be one CIDR, or one IPv4 and one IPv6 CIDR separated by a comma");
+        return Vec::new();
+    };
+    if networks
+        .iter()
+        .any(|net| net.max_prefix_len() - net.prefix_len() < 2)
+    {
+        refuse("is too small to hold Services");
+    }
+    if networks.len() > 2 || (networks.len() == 2 && family(&networks[0]) == family(&networks[1])) {
+        refuse("must be at most one CIDR of each family");
+    }
+    networks
+}
+
+fn hostname_override(file: &KubeProxyConfiguration, problems: &mut Problems) -> Option<String> {
+    let given = text(&file.hostname_override)?;
+    let name = given.trim().to_lowercase();
+    if name.is_empty() {
+        problems.invalid("HostnameOverride", given, "empty hostname is invalid");
+    }
+    Some(name)
+}
+
+/// An address to listen on; the port may be left out.
+fn server(path: &str, text: &str, port: u16, problems: &mut Problems) -> SocketAddr {
+    let with_port = match parse_ip(text.trim_start_matches('[').trim_end_matches(']')) {
+        Some(ip) => SocketAddr::new(ip, port).to_string(),
+        None => text.to_owned(),
+    };
+    problems
+        .parse(path, &with_port, parse_socket_address, "must be IP:port")
+        .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+}
+
+fn family(net: &IpNet) -> Family {
+    Family::of(net.addr())
+}
+
+fn detect_local(file: &KubeProxyConfiguration, problems: &mut Problems) -> DetectLocal {
+    let detect = file.detect_local.clone().unwrap_or_default();
+    match file.detect_local_mode.as_deref().unwrap_or_default() {
+        "" | "ClusterCIDR" => return cluster_cidr(file, problems),
+        "NodeCIDR" => return DetectLocal::NodeCidr,
+        "BridgeInterface" => match text(&detect.bridge_interface) {
+            Some(name) => return DetectLocal::BridgeInterface(name.to_owned()),
+            None => problems.invalid("DetectLocal.BridgeInterface", "", "must not be empty"),
+        },
+        "InterfaceNamePrefix" => match text(&detect.interface_name_prefix) {
+            Some(prefix) => return DetectLocal::InterfaceNamePrefix(prefix.to_owned()),
+            None => problems.invalid("DetectLocal.InterfaceNamePrefix", "", "must not be empty"),
+        },
+        other => problems.0.push(format!(
+            "KubeProxyConfiguration.DetectLocalMode: Unsupported value: {other:?}: supported values: \
+             \"ClusterCIDR\", \"NodeCIDR\", \"BridgeInterface\", \"InterfaceNamePrefix\", \"\""
+        )),
+    }
+    DetectLocal::NodeCidr
+}
+
+fn cluster_cidr(file: &KubeProxyConfiguration, problems: &mut Problems) -> DetectLocal {
+    let mut found = [None, None];
+    let all = text(&file.cluster_cidr).unwrap_or_default();
+    let parts: Vec<&str> = all.split(',').filter(|_| !all.is_empty()).collect();
+    for part in &parts {
+        const PROBLEM: &str = "must be a valid CIDR block (e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)";
+        if let Some(net) = problems.parse("ClusterCIDR", part, parse_cidr, PROBLEM) {
+            let place = &mut found[family(&net) as usize];
+            if place.is_some() || parts.len() > 2 {
+                problems.invalid("ClusterCIDR", all, "must be at most one CIDR of each family");
+                break;
+            }
+            *place = Some(net);
+        }
+    }
+    let [v4, v6] = found;
+    DetectLocal::ClusterCidr { v4, v6 }
+}
+
+fn node_ports(file: &KubeProxyConfiguration, problems: &mut Problems) -> NodePorts {
+    let entries = file.node_port_addresses.as_deref().unwrap_or_default();
+    if entries.is_empty() || entries == ["primary"] {
+        return NodePorts::Primary;
+    }
+    if entries.iter().any(|entry| entry == "primary") {
+        problems.invalid("NodePortAddresses", entries, "can't use both 'primary' and CIDRs");
+        return NodePorts::Primary;
+    }
+    let mut networks = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let path = format!("NodePortAddresses[{index}]");
+        networks.extend(problems.parse(&path, entry, parse_cidr, "must be a valid CIDR"));
+    }
+    NodePorts::Networks(networks)
+}
+
+fn masquerade_bit(section: &str, bit: Option<i32>, problems: &mut Problems) -> u8 {
+    let path = format!("{section}.MasqueradeBit");
+    let bit = problems.within(&path, bit.unwrap_or(DEFAULT_MASQUERADE_BIT), 0, 31);
+    u8::try_from(bit).unwrap_or_default()
+}
+
+fn sync_period(period: Option<Period>, min: Option<Period>, problems: &mut Problems) -> Duration {
+    let or = |given: Option<Period>, default| match given {
+        Some(Period(given)) if !given.is_zero() => given,
+        _ => default,
+    };
+    let period = or(period, DEFAULT_SYNC_PERIOD);
+    let min = or(min, DEFAULT_MIN_SYNC_PERIOD);
+    if min > period {
+        problems.invalid(
+            "KubeProxyNFTablesConfiguration.SyncPeriod",
+            period,
+            &format!("must be greater than or equal to MinSyncPeriod ({min:?})"),
+        );
+    }
+    period
+}
+
+fn allow_external_ips(file: &KubeProxyConfiguration, problems: &mut Problems) -> bool {
+    let gates = file.feature_gates.clone().unwrap_or_default();
+    for gate in LOCKED_GATES {
+        if gates.get(gate) == Some(&false) {
+            problems.invalid(
+                "FeatureGates",
+                gate,
+                "cannot set feature gate to false, feature is locked to true",
+            );
+        }
+    }
+    gates.get("AllowServiceExternalIPs").copied().unwrap_or(true)
+}
+
+fn check_conntrack(file: &KubeProxyConfiguration, problems: &mut Problems) {
+    let conntrack = file.conntrack.clone().unwrap_or_default();
+    for (field, value) in [("MaxPerCore", conntrack.max_per_core), ("Min", conntrack.min)] {
+        if let Some(value) = value.filter(|&value| value < 0) {
+            problems.invalid(
+                &format!("KubeConntrackConfiguration.{field}"),
+                value,
+                "must be greater than or equal to 0",
+            );
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! KubeProxyConfiguration v1alpha1 as it is written: every field that upstream has, none of the meaning.
+//! Absent and null are the same.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::ConfigError;
+use super::duration::parse_duration;
+
+const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
+const KIND: &str = "KubeProxyConfiguration";
+
+/// The whole file. Fields of platforms other than Linux are read and never used.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct KubeProxyConfiguration {
+    #[serde(rename = "apiVersion")]
+    _api_version: Option<String>,
+    #[serde(rename = "kind")]
+    _kind: Option<String>,
+    pub(crate) feature_gates: Option<BTreeMap<String, bool>>,
+    pub(crate) client_connection: Option<ClientConnection>,
+    pub(crate) logging: Option<Logging>,
+    pub(crate) hostname_override: Option<String>,
+    pub(crate) bind_address: Option<String>,
+    pub(crate) healthz_bind_address: Option<String>,
+    pub(crate) metrics_bind_address: Option<String>,
+    pub(crate) bind_address_hard_fail: Option<bool>,
+    pub(crate) enable_profiling: Option<bool>,
+    pub(crate) show_hidden_metrics_for_version: Option<String>,
+    pub(crate) mode: Option<String>,
+    pub(crate) iptables: Option<Iptables>,
+    pub(crate) ipvs: Option<Ipvs>,
+    pub(crate) nftables: Option<Nftables>,
+    #[serde(rename = "winkernel")]
+    _winkernel: Option<Value>,
+    #[serde(rename = "windowsRunAsService")]
+    _windows_run_as_service: Option<bool>,
+    pub(crate) detect_local_mode: Option<String>,
+    pub(crate) detect_local: Option<DetectLocal>,
+    #[serde(rename = "clusterCIDR")]
+    pub(crate) cluster_cidr: Option<String>,
+    pub(crate) node_port_addresses: Option<Vec<String>>,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) conntrack: Option<Conntrack>,
+    pub(crate) config_sync_period: Option<Period>,
+    #[serde(rename = "portRange")]
+    _port_range: Option<String>,
+}
+
+/// `clientConnection`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ClientConnection {
+    pub(crate) kubeconfig: Option<String>,
+    pub(crate) accept_content_types: Option<String>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) qps: Option<f32>,
+    pub(crate) burst: Option<i32>,
+}
+
+/// `logging`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Logging {
+    pub(crate) format: Option<String>,
+    /// A duration, or nanoseconds as a number: upstream takes both here.
+    #[serde(rename = "flushFrequency")]
+    _flush_frequency: Option<Value>,
+    pub(crate) verbosity: Option<u32>,
+    pub(crate) vmodule: Option<Vec<Value>>,
+    #[serde(rename = "options")]
+    _options: Option<Value>,
+}
+
+/// `iptables`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Iptables {
+    pub(crate) masquerade_bit: Option<i32>,
+    pub(crate) masquerade_all: Option<bool>,
+    #[serde(rename = "localhostNodePorts")]
+    _localhost_node_ports: Option<bool>,
+    #[serde(rename = "syncPeriod")]
+    _sync_period: Option<Period>,
+    #[serde(rename = "minSyncPeriod")]
+    _min_sync_period: Option<Period>,
+}
+
+/// `ipvs`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Ipvs {
+    #[serde(rename = "syncPeriod")]
+    _sync_period: Option<Period>,
+    #[serde(rename = "minSyncPeriod")]
+    _min_sync_period: Option<Period>,
+    #[serde(rename = "scheduler")]
+    _scheduler: Option<String>,
+    #[serde(rename = "excludeCIDRs")]
+    _exclude_cidrs: Option<Vec<String>>,
+    #[serde(rename = "strictARP")]
+    _strict_arp: Option<bool>,
+    #[serde(rename = "tcpTimeout")]
+    _tcp_timeout: Option<Period>,
+    #[serde(rename = "tcpFinTimeout")]
+    _tcp_fin_timeout: Option<Period>,
+    #[serde(rename = "udpTimeout")]
+    _udp_timeout: Option<Period>,
+}
+
+/// `nftables`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Nftables {
+    pub(crate) masquerade_bit: Option<i32>,
+    pub(crate) masquerade_all: Option<bool>,
+    pub(crate) sync_period: Option<Period>,
+    pub(crate) min_sync_period: Option<Period>,
+}
+
+/// `detectLocal`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct DetectLocal {
+    pub(crate) bridge_interface: Option<String>,
+    pub(crate) interface_name_prefix: Option<String>,
+}
+
+/// `conntrack`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Conntrack {
+    pub(crate) max_per_core: Option<i32>,
+    pub(crate) min: Option<i32>,
+    pub(crate) tcp_established_timeout: Option<Period>,
+    pub(crate) tcp_close_wait_timeout: Option<Period>,
+    pub(crate) tcp_be_liberal: Option<bool>,
+    pub(crate) udp_timeout: Option<Period>,
+    pub(crate) udp_stream_timeout: Option<Period>,
+}
+
+/// A duration in Go's notation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Period(pub(crate) Duration);
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_duration(&text).map(Self).ok_or_else(|| {
+            serde::de::Error::custom(format!("{text:?} is not a duration like 1h30m or 250ms"))
+        })
+    }
+}
+
+/// Reads YAML or JSON into a tree. A key that occurs twice counts as its last occurrence, which the second
+/// value tells of.
+pub(super) fn read_tree(text: &str) -> Result<(Value, Option<String>), ConfigError> {
+    let text = text.trim_start_matches('\u{feff}');
+    let strict = serde_saphyr::options! { with_snippet: false };
+    let duplicate = match serde_saphyr::from_str_with_options(text, strict) {
+        Ok(tree) => return Ok((tree, None)),
+        Err(error) => error,
+    };
+    let lenient = serde_saphyr::options! {
+        with_snippet: false,
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
+    };
+    match serde_saphyr::from_str_with_options(text, lenient) {
+        Ok(tree) => Ok((tree, Some(duplicate.to_string()))),
+        Err(error) => Err(ConfigError::Decode {
+            path: String::new(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// Checks that a tree read from a file is of our kind and version.
+pub(super) fn check_kind(tree: &Value) -> Result<(), ConfigError> {
+    let refuse = |path: &str, reason: String| {
+        Err(ConfigError::Decode {
+            path: path.to_owned(),
+            reason,
+        })
+    };
+    if !tree.is_object() {
+        return refuse("", format!("a {KIND} must be a mapping"));
+    }
+    for (field, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        match tree.get(field).and_then(Value::as_str) {
+            Some(found) if found == expected => {}
+            Some(found) => return refuse(field, format!("is {found:?}, must be {expected:?}")),
+            None => return refuse(field, format!("is missing, must be {expected:?}")),
+        }
+    }
+    Ok(())
+}
+
+/// Gives a tree its types, and the paths of the fields that nothing is known of.
+pub(super) fn decode(tree: &Value) -> Result<(KubeProxyConfiguration, Vec<String>), ConfigError> {
+    let mut unknown = Vec::new();
+    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string().replace(".?", ""));
+    let reader = serde_ignored::Deserializer::new(tree, &mut note);
+    let decoded = serde_path_to_error::deserialize(reader).map_err(|error| ConfigError::Decode {
+        path: error.path().to_string(),
+        reason: error.into_inner().to_string(),
+    })?;
+    Ok((decoded, unknown))
+}

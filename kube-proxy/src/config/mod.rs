@@ -1,0 +1,235 @@
+//! The configuration: a file (KubeProxyConfiguration v1alpha1) and flags become one checked [`Config`].
+//!
+//! `file` holds what can be written, `check` decides what it means. Whoever reads a [`Config`] finds typed
+//! values and no more defaults to apply. What has no effect in this kube-proxy is named in [`Loaded::notes`].
+
+mod address;
+mod check;
+pub(crate) mod duration;
+mod effect;
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use crate::cli::{Flags, set};
+use crate::model::object::Family;
+
+/// `clientConnection.contentType`: the default.
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// `clientConnection.contentType`: the other one that the API server speaks.
+const JSON: &str = "application/json";
+
+/// The configuration, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// How the kernel is programmed.
+    pub mode: Mode,
+    /// Where objects come from.
+    pub source: Source,
+    /// `hostnameOverride`, trimmed and lower case.
+    pub hostname_override: Option<String>,
+    /// `bindAddress` when it names one address: it stands for the node's address of its family.
+    pub node_ip_override: Option<IpAddr>,
+    /// `healthzBindAddress`.
+    pub healthz_address: SocketAddr,
+    /// `metricsBindAddress`.
+    pub metrics_address: SocketAddr,
+    /// `bindAddressHardFail`.
+    pub bind_address_hard_fail: bool,
+    /// `detectLocalMode` and what belongs to it.
+    pub detect_local: DetectLocal,
+    /// `nodePortAddresses`.
+    pub node_port_addresses: NodePorts,
+    /// `masqueradeAll` of the mode's section.
+    pub masquerade_all: bool,
+    /// `masqueradeBit` of the mode's section, 0–31.
+    pub masquerade_bit: u8,
+    /// `syncPeriod` of the mode's section: the longest pause before a failed sync is tried again, and half of
+    /// the time after which a queued change that is not in force makes this proxy unhealthy.
+    pub sync_period: Duration,
+    /// Feature gate `AllowServiceExternalIPs`.
+    pub allow_external_ips: bool,
+    /// `oomScoreAdj`.
+    pub oom_score_adj: i32,
+    /// `logging.verbosity`.
+    pub verbosity: u32,
+}
+
+/// A mode that this kube-proxy has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// nftables.
+    Nftables,
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nftables => "nftables",
+        })
+    }
+}
+
+/// Where Services, EndpointSlices and the Node come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// The API server.
+    Api {
+        /// `clientConnection.kubeconfig`; `None` together with no master: the pod's service account.
+        kubeconfig: Option<PathBuf>,
+        /// `--master`.
+        master: Option<String>,
+        /// `clientConnection.contentType` asks for JSON instead of protobuf.
+        json: bool,
+    },
+    /// Files.
+    Manifests {
+        /// A file or a folder.
+        path: PathBuf,
+        /// Networks from which Services without a clusterIP get one, at most one of each family.
+        service_cluster_ip_range: Vec<IpNet>,
+    },
+}
+
+/// `detectLocalMode`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DetectLocal {
+    /// The first network of each family in `clusterCIDR`.
+    ClusterCidr {
+        /// IPv4.
+        v4: Option<IpNet>,
+        /// IPv6.
+        v6: Option<IpNet>,
+    },
+    /// The first of each family in the Node's `spec.podCIDRs`.
+    NodeCidr,
+    /// The bridge's name.
+    BridgeInterface(String),
+    /// The prefix.
+    InterfaceNamePrefix(String),
+}
+
+/// `nodePortAddresses`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NodePorts {
+    /// `primary`: the node's addresses.
+    Primary,
+    /// Local addresses in these networks. A family without a network accepts node ports on all.
+    Networks(Vec<IpNet>),
+}
+
+impl Config {
+    /// `clusterCIDR` of one family, in ClusterCIDR mode.
+    pub fn cluster_cidr(&self, family: Family) -> Option<IpNet> {
+        match (&self.detect_local, family) {
+            (DetectLocal::ClusterCidr { v4, .. }, Family::V4) => *v4,
+            (DetectLocal::ClusterCidr { v6, .. }, Family::V6) => *v6,
+            _ => None,
+        }
+    }
+}
+
+/// A configuration and what the operator should be told about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Warnings: fields without effect, lenient decoding.
+    pub notes: Vec<String>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("failed to read configuration file {path}: {error}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The file is no KubeProxyConfiguration.
+    #[error("failed to decode: {}{}{reason}", .path, if .path.is_empty() { "" } else { ": " })]
+    Decode {
+        /// The field, empty for the file as a whole.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Fields whose values do not do, each with its path.
+    #[error("{}", .0.join(", "))]
+    Invalid(Vec<String>),
+}
+
+/// Reads the file that the flags name, if any, puts the flags on top, and checks the result.
+///
+/// # Errors
+/// When the file cannot be read or decoded, or a value does not do.
+pub fn load(flags: &Flags) -> Result<Loaded, ConfigError> {
+    let text = match &flags.config {
+        None => None,
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
+            path: path.display().to_string(),
+            error,
+        })?),
+    };
+    build(text.as_deref(), flags)
+}
+
+/// [`load`] with the file's text.
+fn build(text: Option<&str>, flags: &Flags) -> Result<Loaded, ConfigError> {
+    let mut notes = Vec::new();
+    let mut tree = match text {
+        // As flags have them: bindAddress does not change these when it is a flag, but does in a file.
+        None => json!({
+            "healthzBindAddress": "0.0.0.0:10256",
+            "metricsBindAddress": "127.0.0.1:10249",
+        }),
+        Some(text) => {
+            let (tree, duplicate) = file::read_tree(text)?;
+            file::check_kind(&tree)?;
+            if let Some(duplicate) = duplicate {
+                notes.push(lenient(&duplicate));
+            }
+            tree
+        }
+    };
+    overlay(&mut tree, String::new(), &flags.settings);
+    let (file, unknown) = file::decode(&tree)?;
+    for path in unknown {
+        notes.push(lenient(&format!("unknown field \"{path}\"")));
+    }
+    for flag in &flags.ignored {
+        notes.push(match flags.config {
+            Some(_) => format!("flag --{flag} is ignored because --config is given"),
+            None => format!("flag --{flag} has no effect"),
+        });
+    }
+    let config = check::check(&file, flags)?;
+    notes.extend(effect::without_effect(&file));
+    Ok(Loaded { config, notes })
+}
+
+fn lenient(problem: &str) -> String {
+    format!("Using lenient decoding as strict decoding failed: {problem}")
+}
+
+/// Puts every leaf of `settings` into `tree`; lists and gates replace.
+fn overlay(tree: &mut Value, pointer: String, settings: &Value) {
+    match settings {
+        Value::Object(fields) if pointer != "/featureGates" => {
+            for (name, value) in fields {
+                overlay(tree, format!("{pointer}/{name}"), value);
+            }
+        }
+        leaf => set(tree, &pointer, leaf.clone()),
+    }
+}

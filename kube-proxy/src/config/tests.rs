@@ -1,0 +1,410 @@
+//! Files and flags, and the configuration or the refusal that they make.
+
+use super::address::parse_cidr;
+use super::*;
+use crate::cli::{Command, parse};
+
+const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+
+fn flags(line: &str) -> Flags {
+    match parse(line.split_whitespace().map(str::to_owned)) {
+        Ok(Command::Run(flags)) => *flags,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn of_flags(line: &str) -> Result<Loaded, ConfigError> {
+    build(None, &flags(line))
+}
+
+fn of_file(body: &str, line: &str) -> Result<Loaded, ConfigError> {
+    build(
+        Some(&format!("{HEAD}{body}")),
+        &flags(&format!("--config=x {line}")),
+    )
+}
+
+#[test]
+fn no_flags_at_all_mean_upstreams_defaults() {
+    let loaded = of_flags("").unwrap();
+    assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
+    let expected = Config {
+        mode: Mode::Nftables,
+        source: Source::Api {
+            kubeconfig: None,
+            master: None,
+            json: false,
+        },
+        hostname_override: None,
+        node_ip_override: None,
+        healthz_address: "0.0.0.0:10256".parse().unwrap(),
+        metrics_address: "127.0.0.1:10249".parse().unwrap(),
+        bind_address_hard_fail: false,
+        detect_local: DetectLocal::ClusterCidr { v4: None, v6: None },
+        node_port_addresses: NodePorts::Primary,
+        masquerade_all: false,
+        masquerade_bit: 14,
+        sync_period: Duration::from_secs(30),
+        allow_external_ips: true,
+        oom_score_adj: -999,
+        verbosity: 0,
+    };
+    assert_eq!(loaded.config, expected);
+}
+
+#[test]
+fn the_file_that_kubeadm_writes_loads_without_a_warning() {
+    let text = include_str!("testdata/kubeadm.yaml");
+    let loaded = build(Some(text), &flags("--config=x --hostname-override=Node-1")).unwrap();
+    assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
+    let expected = Config {
+        source: Source::Api {
+            kubeconfig: Some("/var/lib/kube-proxy/kubeconfig.conf".into()),
+            master: None,
+            json: false,
+        },
+        hostname_override: Some("node-1".to_owned()),
+        detect_local: DetectLocal::ClusterCidr {
+            v4: Some("10.244.0.0/16".parse().unwrap()),
+            v6: Some("fd00:10:244::/56".parse().unwrap()),
+        },
+        ..of_flags("").unwrap().config
+    };
+    assert_eq!(loaded.config, expected);
+}
+
+#[test]
+fn a_value_has_the_same_effect_from_a_flag_and_from_a_file() {
+    let table = [
+        (
+            "--cluster-cidr=10.0.0.0/8,fd00::/8",
+            "clusterCIDR: 10.0.0.0/8,fd00::/8",
+        ),
+        (
+            "--nodeport-addresses=192.168.0.0/16",
+            "nodePortAddresses: [192.168.0.0/16]",
+        ),
+        ("--masquerade-all", "nftables: {masqueradeAll: true}"),
+        ("--detect-local-mode=NodeCIDR", "detectLocalMode: NodeCIDR"),
+        (
+            "--detect-local-mode=BridgeInterface --pod-bridge-interface=cbr0",
+            "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: cbr0}",
+        ),
+        (
+            "--kubeconfig=/k --kube-api-content-type=application/json",
+            "clientConnection: {kubeconfig: /k, contentType: application/json}",
+        ),
+        (
+            "--healthz-bind-address=127.0.0.1:1",
+            "healthzBindAddress: 127.0.0.1:1",
+        ),
+        ("--metrics-bind-address=0.0.0.0", "metricsBindAddress: 0.0.0.0"),
+        ("--bind-address=192.168.1.1", "bindAddress: 192.168.1.1"),
+        ("--bind-address-hard-fail", "bindAddressHardFail: true"),
+        ("--iptables-sync-period=10s", "nftables: {syncPeriod: 10s}"),
+        (
+            "--feature-gates=AllowServiceExternalIPs=false",
+            "featureGates: {AllowServiceExternalIPs: false}",
+        ),
+        ("--oom-score-adj=0", "oomScoreAdj: 0"),
+        ("-v=4", "logging: {verbosity: 4}"),
+    ];
+    for (line, body) in table {
+        let (flags, file) = (of_flags(line).unwrap(), of_file(body, "").unwrap());
+        assert_eq!(flags.config, file.config, "{line}");
+        assert_ne!(
+            flags.config,
+            of_flags("").unwrap().config,
+            "{line} changes nothing"
+        );
+    }
+}
+
+#[test]
+fn addresses_are_read_as_upstream_reads_them() {
+    let table = [
+        (
+            "healthzBindAddress: 127.0.0.1",
+            "127.0.0.1:10256",
+            "127.0.0.1:10249",
+        ),
+        ("bindAddress: '::'", "[::]:10256", "[::1]:10249"),
+        (
+            "bindAddress: 'fd00::1'\nmetricsBindAddress: '::'",
+            "[::]:10256",
+            "[::]:10249",
+        ),
+        (
+            "metricsBindAddress: 010.000.0.1:80",
+            "0.0.0.0:10256",
+            "10.0.0.1:80",
+        ),
+        ("metricsBindAddress: '[::1]:80'", "0.0.0.0:10256", "[::1]:80"),
+    ];
+    for (body, healthz, metrics) in table {
+        let config = of_file(body, "").unwrap().config;
+        assert_eq!(config.healthz_address.to_string(), healthz, "{body}");
+        assert_eq!(config.metrics_address.to_string(), metrics, "{body}");
+    }
+    // As a flag, an IPv6 bind address does not move the servers.
+    let config = of_flags("--bind-address=::").unwrap().config;
+    assert_eq!(config.healthz_address.to_string(), "0.0.0.0:10256");
+    assert_eq!(
+        parse_cidr("::ffff:10.1.2.3/104"),
+        Some("10.0.0.0/8".parse().unwrap())
+    );
+    assert_eq!(parse_cidr("10.0.0.0/+8"), None);
+}
+
+#[test]
+fn what_upstream_refuses_is_refused_with_the_path_of_the_field() {
+    let table = [
+        (
+            "mode: iptables",
+            "Mode.ProxyMode: mode \"iptables\" is not built yet in this kube-proxy; it has: nftables",
+        ),
+        (
+            "mode: ipvs",
+            "Mode.ProxyMode: mode \"ipvs\" is not built yet in this kube-proxy; it has: nftables",
+        ),
+        (
+            "mode: ebpf",
+            "Mode.ProxyMode: Invalid value: \"ebpf\": must be iptables, ipvs, nftables or blank",
+        ),
+        (
+            "bindAddress: 1.2.3",
+            "BindAddress: Invalid value: \"1.2.3\": must be a valid IP",
+        ),
+        (
+            "healthzBindAddress: 'x:1'",
+            "HealthzBindAddress: Invalid value: \"x:1\": must be IP:port",
+        ),
+        (
+            "metricsBindAddress: 1.2.3.4:0",
+            "MetricsBindAddress: Invalid value: \"1.2.3.4:0\": must be IP:port",
+        ),
+        (
+            "metricsBindAddress: 1.2.3.4:65536",
+            "MetricsBindAddress: Invalid value: \"1.2.3.4:65536\": must be IP:port",
+        ),
+        (
+            "clusterCIDR: 10.0.0.0/8, fd00::/8",
+            "ClusterCIDR: Invalid value: \" fd00::/8\": must be a valid CIDR block (e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)",
+        ),
+        (
+            "clusterCIDR: 10.0.0.0/8,11.0.0.0/8",
+            "ClusterCIDR: Invalid value: \"10.0.0.0/8,11.0.0.0/8\": must be at most one CIDR of each family",
+        ),
+        (
+            "nodePortAddresses: [primary, 10.0.0.0/8]",
+            "NodePortAddresses: Invalid value: [\"primary\", \"10.0.0.0/8\"]: can't use both 'primary' and CIDRs",
+        ),
+        (
+            "nodePortAddresses: [10.0.0.0/8, 10.0.0.1]",
+            "NodePortAddresses[1]: Invalid value: \"10.0.0.1\": must be a valid CIDR",
+        ),
+        (
+            "detectLocalMode: Bridge",
+            "DetectLocalMode: Unsupported value: \"Bridge\": supported values: \
+         \"ClusterCIDR\", \"NodeCIDR\", \"BridgeInterface\", \"InterfaceNamePrefix\", \"\"",
+        ),
+        (
+            "detectLocalMode: BridgeInterface",
+            "DetectLocal.BridgeInterface: Invalid value: \"\": must not be empty",
+        ),
+        (
+            "oomScoreAdj: 1001",
+            "OOMScoreAdj: Invalid value: 1001: must be within the range [-1000, 1000]",
+        ),
+        (
+            "iptables: {masqueradeBit: 32}",
+            "KubeProxyIPTablesConfiguration.MasqueradeBit: Invalid value: 32: must be within the range [0, 31]",
+        ),
+        (
+            "nftables: {masqueradeBit: -1}",
+            "KubeProxyNFTablesConfiguration.MasqueradeBit: Invalid value: -1: must be within the range [0, 31]",
+        ),
+        (
+            "nftables: {syncPeriod: 1s, minSyncPeriod: 2s}",
+            "KubeProxyNFTablesConfiguration.SyncPeriod: Invalid value: 1s: must be greater than or equal to MinSyncPeriod (2s)",
+        ),
+        (
+            "featureGates: {NFTablesProxyMode: false}",
+            "FeatureGates: Invalid value: \"NFTablesProxyMode\": cannot set feature gate to false, feature is locked to true",
+        ),
+        (
+            "hostnameOverride: '  '",
+            "HostnameOverride: Invalid value: \"  \": empty hostname is invalid",
+        ),
+        (
+            "conntrack: {maxPerCore: -1}",
+            "KubeConntrackConfiguration.MaxPerCore: Invalid value: -1: must be greater than or equal to 0",
+        ),
+    ];
+    for (body, message) in table {
+        let error = of_file(body, "").unwrap_err().to_string();
+        assert_eq!(error, format!("KubeProxyConfiguration.{message}"), "{body}");
+    }
+}
+
+#[test]
+fn a_file_of_the_wrong_shape_is_fatal_and_says_where() {
+    let table = [
+        ("", "failed to decode: a KubeProxyConfiguration must be a mapping"),
+        (
+            "kind: KubeProxyConfiguration",
+            "failed to decode: apiVersion: is missing",
+        ),
+        (
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1",
+            "failed to decode: kind: is missing",
+        ),
+        (
+            "apiVersion: kubeproxy.config.k8s.io/v1\nkind: KubeProxyConfiguration",
+            "failed to decode: apiVersion: is \"kubeproxy.config.k8s.io/v1\"",
+        ),
+        (
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nbindAddress: [",
+            "failed to decode: ",
+        ),
+        (
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nnftables: {syncPeriod: 5}",
+            "failed to decode: nftables.syncPeriod: invalid type: integer `5`, expected a string",
+        ),
+        (
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nconntrack: {udpTimeout: soon}",
+            "failed to decode: conntrack.udpTimeout: \"soon\" is not a duration like 1h30m or 250ms",
+        ),
+        (
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nnodePortAddresses: primary",
+            "failed to decode: nodePortAddresses: invalid type: string \"primary\", expected a sequence",
+        ),
+    ];
+    for (text, message) in table {
+        let error = build(Some(text), &flags("--config=x")).unwrap_err().to_string();
+        assert!(error.starts_with(message), "{text}\n{error}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_named() {
+    let table: &[(&str, &str, &[&str])] = &[
+        (
+            "clusterCidr: 10.0.0.0/8",
+            "",
+            &["Using lenient decoding as strict decoding failed: unknown field \"clusterCidr\""],
+        ),
+        (
+            "nftables: {masqueradeAl: true}",
+            "",
+            &["Using lenient decoding as strict decoding failed: unknown field \"nftables.masqueradeAl\""],
+        ),
+        (
+            "conntrack: {maxPerCore: 1, udpTimeout: 3s}\nfeatureGates: {SomethingNew: true}",
+            "",
+            &[
+                "configuration fields that have no effect in this kube-proxy: conntrack.maxPerCore, conntrack.udpTimeout, featureGates.SomethingNew",
+            ],
+        ),
+        (
+            "",
+            "--masquerade-all --boot-id-file=x",
+            &[
+                "flag --masquerade-all is ignored because --config is given",
+                "flag --boot-id-file is ignored because --config is given",
+            ],
+        ),
+    ];
+    for (body, line, notes) in table {
+        assert_eq!(&of_file(body, line).unwrap().notes, notes, "{body} {line}");
+    }
+    assert_eq!(
+        of_flags("--vmodule=a=2").unwrap().notes,
+        ["flag --vmodule has no effect"]
+    );
+}
+
+#[test]
+fn the_last_of_two_equal_keys_counts_and_the_duplicate_is_told() {
+    let loaded = of_file("clusterCIDR: 10.0.0.0/8\nclusterCIDR: 11.0.0.0/8", "").unwrap();
+    assert_eq!(
+        loaded.config.cluster_cidr(Family::V4),
+        Some("11.0.0.0/8".parse().unwrap())
+    );
+    assert!(
+        loaded.notes[0].starts_with("Using lenient decoding as strict decoding failed: "),
+        "{:?}",
+        loaded.notes
+    );
+}
+
+#[test]
+fn a_manifest_source_excludes_an_api_server_and_has_a_range_for_its_services() {
+    let source = |line: &str| of_flags(line).unwrap().config.source;
+    let Source::Manifests {
+        service_cluster_ip_range: range,
+        ..
+    } = source("--manifests=/m")
+    else {
+        panic!("not a manifest source")
+    };
+    assert_eq!(range, ["10.96.0.0/16".parse().unwrap()]);
+    let Source::Manifests {
+        service_cluster_ip_range: range,
+        ..
+    } = source("--manifests=/m --service-cluster-ip-range=10.1.0.0/16,fd01::/108")
+    else {
+        panic!("not a manifest source")
+    };
+    assert_eq!(range.len(), 2);
+    for (line, message) in [
+        (
+            "--manifests=/m --master=https://a",
+            "--manifests and --master exclude each other",
+        ),
+        (
+            "--service-cluster-ip-range=10.0.0.0/8",
+            "--service-cluster-ip-range needs --manifests",
+        ),
+        (
+            "--manifests=/m --service-cluster-ip-range=10.0.0.0",
+            "invalid --service-cluster-ip-range \"10.0.0.0\": must be one CIDR",
+        ),
+        (
+            "--manifests=/m --service-cluster-ip-range=10.0.0.0/32",
+            "invalid --service-cluster-ip-range \"10.0.0.0/32\": is too small",
+        ),
+    ] {
+        let error = of_flags(line).unwrap_err().to_string();
+        assert!(error.starts_with(message), "{line}: {error}");
+    }
+}
+
+#[test]
+fn durations_are_read_as_go_writes_them() {
+    let table = [
+        ("0", Some(0)),
+        ("0s", Some(0)),
+        ("1h0m0s", Some(3_600_000)),
+        ("1m30s", Some(90_000)),
+        ("1.5s", Some(1500)),
+        ("250ms", Some(250)),
+        (".5s", Some(500)),
+        ("+2s", Some(2000)),
+        ("", None),
+        ("5", None),
+        ("s", None),
+        ("1d", None),
+        ("-1s", None),
+        ("1s2", None),
+        ("1..5s", None),
+        ("99999999999999999999h", None),
+    ];
+    for (text, millis) in table {
+        assert_eq!(
+            duration::parse_duration(text),
+            millis.map(Duration::from_millis),
+            "{text:?}"
+        );
+    }
+}
