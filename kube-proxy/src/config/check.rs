@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::address::{parse_cidr, parse_ip, parse_socket_address};
 use super::file::{KubeProxyConfiguration, Period};
 use super::{Config, ConfigError, DetectLocal, JSON, Mode, NodePorts, Source};
 use crate::cli::Flags;
 use crate::model::object::Family;
+use crate::source::convert::{parse_cidr, parse_ip};
 
 /// Where Services of a manifest source get their clusterIP from, unless told: the default of kubeadm.
 const SERVICE_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
@@ -205,6 +205,17 @@ fn server(path: &str, text: &str, port: u16, problems: &mut Problems) -> SocketA
     problems
         .parse(path, &with_port, parse_socket_address, "must be IP:port")
         .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+}
+
+/// An address and a port, `1.2.3.4:80` or `[::1]:80`, the port not zero; `None` when it is neither.
+fn parse_socket_address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let ip = match ip.strip_prefix('[') {
+        Some(inner) => inner.strip_suffix(']')?,
+        None => Some(ip).filter(|ip| !ip.contains(':'))?,
+    };
+    let port: u16 = port.parse().ok().filter(|&port| port != 0)?;
+    Some(SocketAddr::new(parse_ip(ip)?, port))
 }
 
 fn family(net: &IpNet) -> Family {

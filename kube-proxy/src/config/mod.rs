@@ -3,7 +3,6 @@
 //! `file` holds what can be written, `check` decides what it means. Whoever reads a [`Config`] finds typed
 //! values and no more defaults to apply. What has no effect in this kube-proxy is named in [`Loaded::notes`].
 
-mod address;
 mod check;
 pub(crate) mod duration;
 mod effect;
