@@ -1,1 +1,0 @@
-//! Nodes, pods and outside clients as network namespaces with veths and routes.

@@ -1,0 +1,216 @@
+//! What each namespace of a lab is told: kernel settings, and `ip -batch` scripts.
+//!
+//! ```text
+//!   client-1 … (192.0.2.0/24)     fabric      (192.168.50.0/24, .60.0/24)  node-1 … eth0
+//!              eth0 ──────────── br-clients │ br-nodes ──────────────────────┘   │ vethI
+//!                                                                            eth0 pod
+//! ```
+//! The fabric routes: the ClusterIPs, load-balancer and external IPs go to the entry node, as a router or a
+//! cloud's load balancer would send them. Pods hang on their node by point-to-point links (the node answers
+//! for 169.254.1.1 and fe80::1), so that every packet between pods is routed and tracked by the node. The
+//! node's end of such a link has no global address: masqueraded traffic shows the node's own address.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+
+use super::address::{self, Family, network};
+use super::namespace::Namespace;
+use super::{Member, Role};
+
+/// Settings of every namespace. They come before any interface, since interfaces copy the defaults.
+const EVERYWHERE: &[(&str, &str)] = &[
+    // An IPv6 address works at once, without a second of duplicate detection.
+    ("net/ipv6/conf/all/accept_dad", "0"),
+    ("net/ipv6/conf/default/accept_dad", "0"),
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/default/router_solicitations", "0"),
+    // Pings by unprivileged ICMP sockets, whose errors arrive like those of UDP.
+    ("net/ipv4/ping_group_range", "0 2147483647"),
+];
+
+/// Settings of namespaces that forward.
+const FORWARDING: &[(&str, &str)] = &[
+    ("net/ipv4/ip_forward", "1"),
+    ("net/ipv6/conf/all/forwarding", "1"),
+    ("net/ipv6/conf/default/forwarding", "1"),
+    ("net/ipv4/conf/all/send_redirects", "0"),
+    ("net/ipv4/conf/default/send_redirects", "0"),
+    // Loose reverse-path filter, as systemd's distributions set it.
+    ("net/ipv4/conf/all/rp_filter", "2"),
+    // A scenario asks more often for refusals than the limit of one a second allows. (icmp_ratelimit 0 would
+    // use up the allowance of the routing code's own "unreachable" messages.)
+    ("net/ipv4/icmp_ratemask", "0"),
+    ("net/ipv6/icmp/ratelimit", "0"),
+];
+
+/// Sets up the whole lab: kernel settings, then links, addresses and routes, the fabric first.
+pub(super) fn build(fabric: &Namespace, members: &[Member], entry: u8) -> Result<()> {
+    for member in members {
+        let is_node = matches!(member.role, Role::Node { .. });
+        prepare(&member.namespace, is_node)?;
+    }
+    prepare(fabric, true)?;
+    run(fabric, &fabric_script(members, entry)?)?;
+    // Nodes make the links of their pods, so pods come last.
+    for node in members {
+        if let Role::Node { number } = node.role {
+            run(&node.namespace, &node_script(number, members)?)?;
+        }
+    }
+    for leaf in members {
+        if !matches!(leaf.role, Role::Node { .. }) {
+            run(&leaf.namespace, &leaf_script(leaf)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn prepare(namespace: &Namespace, forwards: bool) -> Result<()> {
+    namespace.sysctls(EVERYWHERE)?;
+    if forwards {
+        namespace.sysctls(FORWARDING)
+    } else {
+        Ok(())
+    }
+}
+
+fn run(namespace: &Namespace, script: &str) -> Result<()> {
+    namespace
+        .run_with_input("ip", &["-batch", "-"], script)
+        .with_context(|| format!("the script was:\n{script}"))?;
+    Ok(())
+}
+
+fn fabric_script(members: &[Member], entry: u8) -> Result<String> {
+    let mut s = String::from("link set lo up\n");
+    for bridge in ["br-nodes", "br-clients"] {
+        writeln!(
+            s,
+            "link add {bridge} type bridge mcast_snooping 0\nlink set {bridge} up"
+        )?;
+    }
+    for family in Family::ALL {
+        for (ip, bridge) in [
+            (address::fabric(family), "br-nodes"),
+            (address::fabric_second(family), "br-nodes"),
+            (address::fabric_for_clients(family), "br-clients"),
+        ] {
+            writeln!(
+                s,
+                "addr add {ip}/{} dev {bridge}{}",
+                family.pick(24, 64),
+                nodad(family)
+            )?;
+        }
+        let via = address::node(entry, family);
+        for network in [
+            network::cluster_ips(family),
+            network::load_balancer_ips(family),
+            network::external_ips(family),
+        ] {
+            writeln!(s, "route add {network} via {via}")?;
+        }
+    }
+    for member in members {
+        let bridge = match member.role {
+            Role::Node { .. } => "br-nodes",
+            Role::Client { .. } => "br-clients",
+            Role::Pod { .. } => continue,
+        };
+        let (name, peer) = (&member.name, member.namespace.path());
+        writeln!(s, "link add {name} type veth peer name eth0 netns {peer}")?;
+        writeln!(s, "link set {name} master {bridge} up")?;
+    }
+    Ok(s)
+}
+
+fn node_script(number: u8, members: &[Member]) -> Result<String> {
+    let mut s = String::from("link set lo up\nlink set eth0 up\n");
+    for family in Family::ALL {
+        let (bits, nodad) = (family.pick(24, 64), nodad(family));
+        writeln!(
+            s,
+            "addr add {}/{bits} dev eth0{nodad}",
+            address::node(number, family)
+        )?;
+        // Deprecated in IPv6, so that the node never chooses it for its own traffic or for masquerading.
+        let second = address::node_second(number, family);
+        let rest = family.pick("", " nodad preferred_lft 0");
+        writeln!(s, "addr add {second}/{bits} dev eth0{rest}")?;
+        writeln!(
+            s,
+            "route add {} via {}",
+            everywhere(family),
+            address::fabric(family)
+        )?;
+        // A pod that does not exist is unreachable, rather than sent round by the default route.
+        writeln!(
+            s,
+            "route add unreachable {}",
+            network::pods_of_node(number, family)
+        )?;
+    }
+    for member in members {
+        match member.role {
+            Role::Node { number: other } if other != number => {
+                for family in Family::ALL {
+                    let pods = network::pods_of_node(other, family);
+                    writeln!(s, "route add {pods} via {}", member.ip(family))?;
+                }
+            }
+            Role::Pod { node, number: pod } if node == number => {
+                let (link, peer) = (format!("veth{pod}"), member.namespace.path());
+                writeln!(s, "link add {link} type veth peer name eth0 netns {peer}")?;
+                writeln!(s, "link set {link} up")?;
+                writeln!(s, "addr add 169.254.1.1/32 dev {link} scope link")?;
+                writeln!(s, "addr add fe80::1/64 dev {link} nodad")?;
+                for family in Family::ALL {
+                    let (pod, src) = (member.ip(family), address::node(number, family));
+                    writeln!(s, "route add {pod} dev {link} src {src}")?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(s)
+}
+
+/// A pod or a client: one interface, one default route.
+fn leaf_script(member: &Member) -> Result<String> {
+    let mut s = String::from("link set lo up\nlink set eth0 up\n");
+    let is_pod = matches!(member.role, Role::Pod { .. });
+    for family in Family::ALL {
+        let bits = if is_pod {
+            family.pick(32, 128)
+        } else {
+            family.pick(24, 64)
+        };
+        writeln!(
+            s,
+            "addr add {}/{bits} dev eth0{}",
+            member.ip(family),
+            nodad(family)
+        )?;
+        let everywhere = everywhere(family);
+        if is_pod {
+            let via = family.pick("169.254.1.1", "fe80::1");
+            writeln!(s, "route add {everywhere} via {via} dev eth0 onlink")?;
+        } else {
+            writeln!(
+                s,
+                "route add {everywhere} via {}",
+                address::fabric_for_clients(family)
+            )?;
+        }
+    }
+    Ok(s)
+}
+
+fn everywhere(family: Family) -> &'static str {
+    family.pick("0.0.0.0/0", "::/0")
+}
+
+fn nodad(family: Family) -> &'static str {
+    family.pick("", " nodad")
+}

@@ -1,1 +1,0 @@
-//! Real requests and what became of them.

@@ -1,1 +1,0 @@
-//! Real TCP and UDP servers for pods, which answer with their name and the source address they saw.
