@@ -4,9 +4,24 @@
 //! ([`change::Change`]), the observed state is kept in [`cluster::Cluster`], and one Service at a time is
 //! resolved into a [`view::ServiceView`], in which everything is decided: policies, topology, terminating
 //! fallback, source ranges, masquerade, reject or drop. A dataplane only translates a view.
+//!
+//! One question, one file: `slice` how EndpointSlices are held, `endpoint` how they are merged, `topology`
+//! which hints count, `traffic_policy` who gets which endpoints, `address` what a Service asks for and who
+//! may use it, `resolve` all of it for one Service; [`ledger`] settles what two Services want.
 
+mod address;
 pub mod change;
 pub mod cluster;
+mod endpoint;
 pub mod ledger;
 pub mod object;
+mod pool;
+mod resolve;
+mod slice;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod topology;
+mod traffic_policy;
 pub mod view;

@@ -17,7 +17,8 @@ pub struct ServiceView {
     pub created: Option<i64>,
     /// One entry per Service port and family that the Service has, in the order of `spec.ports`, IPv4 first.
     pub ports: Vec<ServicePortView>,
-    /// Addresses that this Service asks for and an older Service holds; they are not in `ports`.
+    /// Addresses that a port of this Service asks for and an older Service or an earlier port has; they are
+    /// not in `ports`.
     pub conflicts: Vec<Conflict>,
     /// The health-check server that this Service wants here.
     pub health_check: Option<HealthCheck>,
@@ -42,6 +43,25 @@ pub struct ServicePortView {
     pub affinity: Option<u32>,
     /// Where traffic for this port arrives, and what becomes of it.
     pub addresses: Vec<ServiceAddress>,
+}
+
+impl ServicePortView {
+    /// Traffic inside the cluster may use this node's endpoints only, and there are only others.
+    pub fn lacks_internal_endpoints(&self) -> bool {
+        self.drops(|kind| kind == AddressKind::ClusterIp)
+    }
+
+    /// Traffic from outside may use this node's endpoints only, and there are only others.
+    pub fn lacks_external_endpoints(&self) -> bool {
+        self.drops(|kind| kind != AddressKind::ClusterIp)
+    }
+
+    fn drops(&self, kinds: impl Fn(AddressKind) -> bool) -> bool {
+        let addresses = self.addresses.iter();
+        addresses
+            .filter(|address| kinds(address.kind))
+            .any(|address| address.from_outside == Delivery::Drop)
+    }
 }
 
 /// One backend.
@@ -78,7 +98,8 @@ pub struct ServiceAddress {
     /// The destination port.
     pub port: u16,
     /// Only these sources may use the address, everything else is dropped; `None` means anyone. Never an
-    /// empty list. Already holds the address itself when the node's own traffic is allowed.
+    /// empty list; disjoint and sorted. Already holds the address itself when the node's own traffic is
+    /// allowed.
     pub source_ranges: Option<Vec<IpNet>>,
     /// For pods, as the local-traffic detector knows them. Without a detector nobody is a pod.
     pub from_pods: Delivery,
@@ -86,6 +107,15 @@ pub struct ServiceAddress {
     pub from_host: Delivery,
     /// For everybody else.
     pub from_outside: Delivery,
+}
+
+impl ServiceAddress {
+    /// Traffic of some source goes to this list.
+    pub fn delivers_to(&self, list: EndpointList) -> bool {
+        [self.from_pods, self.from_host, self.from_outside]
+            .iter()
+            .any(|delivery| matches!(delivery, Delivery::To { endpoints, .. } if *endpoints == list))
+    }
 }
 
 /// What becomes of a connection.
@@ -113,7 +143,7 @@ pub enum EndpointList {
     Local,
 }
 
-/// An address that two Services ask for.
+/// An address that two Services ask for, or two ports of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// The contested address; `None` for a node port.
@@ -124,7 +154,7 @@ pub struct Conflict {
     pub protocol: Protocol,
     /// The contested port.
     pub port: u16,
-    /// The older Service, which holds it.
+    /// The older Service, which holds it; the Service itself when an earlier port of its own does.
     pub winner: ObjectName,
 }
 
@@ -133,6 +163,7 @@ pub struct Conflict {
 pub struct HealthCheck {
     /// The port to answer on.
     pub port: u16,
-    /// Distinct addresses of local ready endpoints over all ports; terminating ones do not count.
-    pub local_endpoints: usize,
+    /// For IPv4 and IPv6, `None` when the Service lacks the family: distinct addresses of local ready
+    /// endpoints over all ports; terminating ones do not count.
+    pub local_endpoints: [Option<usize>; 2],
 }

@@ -1,0 +1,12 @@
+//! The model's behaviour, by subject. The cases follow upstream's catalogue of what a kube-proxy must do.
+
+mod choice;
+mod conflicts;
+mod deliveries;
+mod dirty;
+mod endpoints;
+mod policies;
+mod random;
+mod services;
+mod slices;
+mod topology;
