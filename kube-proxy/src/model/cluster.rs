@@ -107,9 +107,21 @@ impl Cluster {
             Change::Node(node) => self.observe_node(*node),
             Change::Deleted(Kind::Service, name) => self.drop_service(&name),
             Change::Deleted(Kind::EndpointSlice, name) => self.drop_slice(&name),
-            // A deleted Node is about to go or about to come back; until then its last state serves.
-            Change::ListStart(Kind::Node) | Change::ListDone(Kind::Node) | Change::Deleted(Kind::Node, _) => {
+            Change::Kept(Kind::Service, name) => {
+                if let Some(held) = self.services.get_mut(&name) {
+                    held.named_by = self.service_list.number;
+                }
             }
+            Change::Kept(Kind::EndpointSlice, name) => {
+                if let Some(filed) = self.slices.get_mut(&name) {
+                    filed.named_by = self.slice_list.number;
+                }
+            }
+            // A deleted Node is about to go or about to come back; until then its last state serves.
+            Change::ListStart(Kind::Node)
+            | Change::ListDone(Kind::Node)
+            | Change::Kept(Kind::Node, _)
+            | Change::Deleted(Kind::Node, _) => {}
         }
     }
 

@@ -145,6 +145,27 @@ fn a_list_removes_the_slices_that_it_does_not_name() {
 }
 
 #[test]
+fn a_list_may_name_what_it_cannot_read() {
+    let mut cluster = cluster(&[web(), api()], &[web_slice(&["10.1.0.1"])]);
+    cluster.take_dirty();
+    let changes = [
+        Change::ListStart(Kind::Service),
+        Change::Kept(Kind::Service, name("ns/web")),
+        Change::Kept(Kind::Service, name("ns/never-seen")),
+        Change::ListDone(Kind::Service),
+        Change::ListStart(Kind::EndpointSlice),
+        Change::Kept(Kind::EndpointSlice, name("ns/web-a")),
+        Change::ListDone(Kind::EndpointSlice),
+    ];
+    assert_eq!(touched(&mut cluster, changes), [name("ns/api")]);
+    assert_eq!(
+        endpoints(&cluster.resolve(&web().name).unwrap()),
+        ["p/TCP: 10.1.0.1:80 |"]
+    );
+    assert_eq!(cluster.resolve(&name("ns/never-seen")), None);
+}
+
+#[test]
 fn a_list_that_begins_anew_forgets_what_the_broken_one_named() {
     let mut cluster = cluster(&[web(), api()], &[]);
     cluster.take_dirty();

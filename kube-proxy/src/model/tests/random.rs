@@ -91,6 +91,8 @@ enum Step {
     Single(Change),
     Services(Vec<Service>),
     Slices(Vec<EndpointSlice>),
+    /// A list whose objects cannot be read.
+    Kept(Kind, Vec<ObjectName>),
 }
 
 impl Step {
@@ -102,6 +104,10 @@ impl Step {
         match self {
             Self::Single(change) => vec![change],
             Self::Services(all) => list(Kind::Service, all.into_iter().map(upsert_service).collect()),
+            Self::Kept(kind, all) => list(
+                kind,
+                all.into_iter().map(|name| Change::Kept(kind, name)).collect(),
+            ),
             Self::Slices(all) => list(Kind::EndpointSlice, all.into_iter().map(upsert_slice).collect()),
         }
     }
@@ -123,10 +129,19 @@ fn any_step() -> impl Strategy<Value = Step> {
             ..Node::default()
         }))
     });
-    let gone = prop::sample::select(&SERVICES).prop_map(|text| Change::Deleted(Kind::Service, name(text)));
-    let gone_slice = (prop::sample::select(vec!["a", "b"]), 0..3u8).prop_map(|(namespace, number)| {
-        Change::Deleted(Kind::EndpointSlice, name(&format!("{namespace}/slice-{number}")))
-    });
+    let a_service = || prop::sample::select(&SERVICES).prop_map(name);
+    let a_slice = || {
+        let place = (prop::sample::select(vec!["a", "b"]), 0..3u8);
+        place.prop_map(|(namespace, number)| name(&format!("{namespace}/slice-{number}")))
+    };
+    let gone = a_service().prop_map(|name| Change::Deleted(Kind::Service, name));
+    let gone_slice = a_slice().prop_map(|name| Change::Deleted(Kind::EndpointSlice, name));
+    let kept = prop::collection::vec(a_service(), 0..4).prop_map(|names| Step::Kept(Kind::Service, names));
+    let kept_slices =
+        prop::collection::vec(a_slice(), 0..4).prop_map(|names| Step::Kept(Kind::EndpointSlice, names));
+    let ends =
+        [Change::ListStart, Change::ListDone].map(|end| [end(Kind::Service), end(Kind::EndpointSlice)]);
+    let end = prop::sample::select(ends.concat());
     prop_oneof![
         6 => any_service().prop_map(upsert_service).prop_map(Step::Single),
         6 => any_slice().prop_map(upsert_slice).prop_map(Step::Single),
@@ -135,6 +150,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => gone_slice.prop_map(Step::Single),
         1 => prop::collection::vec(any_service(), 0..4).prop_map(Step::Services),
         1 => prop::collection::vec(any_slice(), 0..4).prop_map(Step::Slices),
+        1 => kept,
+        1 => kept_slices,
+        1 => end.prop_map(Step::Single),
     ]
 }
 
@@ -175,6 +193,8 @@ fn final_state(changes: &[Change]) -> (Vec<Service>, Vec<EndpointSlice>, Option<
                 slices.insert(slice.name.clone(), *slice);
             }
             Change::Node(seen) => node = Some(*seen),
+            Change::Kept(Kind::Service, name) => drop(named.insert(name)),
+            Change::Kept(_, name) => drop(named_slices.insert(name)),
             Change::Deleted(Kind::Service, name) => drop(services.remove(&name)),
             Change::Deleted(_, name) => drop(slices.remove(&name)),
             Change::ListStart(Kind::Service) => named.clear(),
