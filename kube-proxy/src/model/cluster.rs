@@ -224,21 +224,20 @@ impl Cluster {
         }
     }
 
-    fn hold_slice(&mut self, slice: EndpointSlice) {
-        let Some(service) = slice.service.clone() else {
+    fn hold_slice(&mut self, mut slice: EndpointSlice) {
+        let Some(service) = slice.service.take() else {
             return self.drop_slice(&slice.name);
         };
-        let name = ObjectName {
-            namespace: self.pools.names.share(slice.name.namespace.clone()),
-            name: slice.name.name.clone(),
-        };
-        if self
-            .slices
-            .get(&name)
-            .is_some_and(|filed| filed.service != service)
-        {
-            self.drop_slice(&name);
+        match self.slices.get_key_value(&slice.name) {
+            Some((name, filed)) => {
+                slice.name = name.clone();
+                if filed.service != service {
+                    self.drop_slice(&slice.name);
+                }
+            }
+            None => slice.name.namespace = self.pools.names.share(slice.name.namespace),
         }
+        let name = slice.name.clone();
         let owner = ObjectName {
             namespace: name.namespace.clone(),
             name: service,

@@ -47,7 +47,7 @@ struct Entry<K, V> {
     value: V,
     /// Whose value is in force: the most senior of those who want the key.
     holder: OwnerId,
-    /// Others are waiting for it.
+    /// Others are waiting for it. Saves most entries the look.
     shared: bool,
     /// The replacement under way has named this key.
     named: bool,

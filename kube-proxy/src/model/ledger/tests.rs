@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -263,6 +263,9 @@ proptest! {
                 ledger.iter().map(|entry| (*entry.key, (*entry.value, owner_of(entry.holder)))).collect();
             prop_assert_eq!(&walked, &after);
             prop_assert_eq!(ledger.len(), after.len());
+            let contested: BTreeSet<u32> = ledger.waiting.keys().map(|(slot, _)| *slot).collect();
+            let shared = ledger.entries.iter().filter(|entry| entry.shared);
+            prop_assert_eq!(shared.count(), contested.len());
             let mut disputes: Vec<_> =
                 ledger.disputes().map(|d| (*d.key, owner_of(d.loser), *d.wanted)).collect();
             disputes.sort_unstable();

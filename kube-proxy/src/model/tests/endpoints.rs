@@ -268,6 +268,17 @@ fn slices_are_merged_by_address_and_port() {
             &["h/TCP: 10.0.1.1:80 10.0.1.2:80 10.0.1.3:80 |", "s/TCP: |"],
         ),
         (
+            "a slice that has one of two ports, and says where its endpoints are",
+            vec![
+                a("h/TCP:80 s/TCP:443", &["10.0.1.1", "10.0.1.2 local"]),
+                b("h/TCP:80", &["10.0.1.1 local", "10.0.1.3"]),
+            ],
+            &[
+                "h/TCP: 10.0.1.1:80* 10.0.1.2:80* 10.0.1.3:80 | 10.0.1.1:80* 10.0.1.2:80*",
+                "s/TCP: 10.0.1.1:443 10.0.1.2:443* | 10.0.1.2:443*",
+            ],
+        ),
+        (
             "ready in one slice and not in the other is ready",
             vec![a("h/TCP:80", &["10.0.1.1 unready"]), b("h/TCP:80", &["10.0.1.1"])],
             &["h/TCP: 10.0.1.1:80 |", "s/TCP: |"],
