@@ -3,6 +3,8 @@
 
 pub mod api;
 pub mod bench;
+pub mod client;
+pub mod control_plane;
 pub mod demo;
 pub mod net;
 pub mod probe;

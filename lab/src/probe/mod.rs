@@ -4,6 +4,7 @@
 //! connection for conntrack, unless it says otherwise.
 
 mod connection;
+mod knock;
 mod ping;
 mod shares;
 mod socket;
@@ -21,6 +22,7 @@ use crate::net::Namespace;
 use crate::serve::Answer;
 
 pub use connection::Connection;
+pub use knock::{Door, Taken, knock};
 pub use shares::Shares;
 pub use steady::{Steady, SteadyReport};
 
