@@ -4,5 +4,6 @@
 //! the model. [`wire`] holds the API's objects as they travel (protobuf and JSON), [`convert`] turns them into
 //! the model's.
 
+pub mod api;
 pub mod convert;
 pub mod wire;

@@ -1,0 +1,277 @@
+//! The HTTP client: built from the settings with `kube`'s TLS and authentication, over sockets that notice a
+//! dead peer. Rebuilt from the files when it fails to connect or to authenticate, so that a rotated CA,
+//! client certificate or exec credential is picked up.
+
+use std::path::PathBuf;
+
+use http::header::{ACCEPT, AUTHORIZATION, HeaderValue, USER_AGENT};
+use http::{Request, Response, Uri};
+use hyper::rt::{Read, Write};
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::{Connection as Connected, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::Client;
+use kube::client::{Body, ClientBuilder, ConfigExt};
+use tokio::sync::Mutex;
+use tokio::time::{Duration, Instant};
+use tower::{BoxError, Service, ServiceExt as _};
+
+use super::config::{ClientConfig, ClientConfigError, ClientOptions, load, with_causes};
+use super::failure::Failure;
+use super::proxy;
+
+/// A dead peer is noticed after about 45 s: this long silent, then three probes.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+/// The same for data that is not acknowledged.
+const USER_TIMEOUT: Duration = Duration::from_secs(45);
+/// Bytes read at once. hyper's own limit of 400 KB would be kept for the life of each connection.
+const READ_BUFFER: usize = 64 << 10;
+/// A client younger than this is not rebuilt: exec plugins are not to run at every retry.
+const REBUILD_AFTER: Duration = Duration::from_secs(10);
+
+/// One client for all watches.
+#[derive(Debug)]
+pub(super) struct Connection {
+    options: ClientOptions,
+    connect_timeout: Duration,
+    server: String,
+    current: Mutex<Option<Current>>,
+}
+
+struct Current {
+    client: Client,
+    token: Option<TokenFile>,
+    built: Instant,
+}
+
+impl std::fmt::Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Current")
+            .field("built", &self.built)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Checks the settings; connects to nothing yet.
+    pub(super) fn new(options: ClientOptions, connect_timeout: Duration) -> Result<Self, ClientConfigError> {
+        let server = load(&options)?.kube.cluster_url.to_string();
+        Ok(Self {
+            options,
+            connect_timeout,
+            server,
+            current: Mutex::new(None),
+        })
+    }
+
+    /// URL of the API server, as it was at start.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The settings.
+    pub(super) fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+
+    /// Sends a GET. `url` is path and query.
+    pub(super) async fn get(&self, url: &str, accept: &str) -> Result<Response<Body>, Failure> {
+        let (client, authorization) = self.client().await?;
+        let mut request = Request::get(url)
+            .header(ACCEPT, accept)
+            .header(USER_AGENT, user_agent())
+            .body(Body::empty())
+            .map_err(|error| Failure::Client(error.to_string()))?;
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
+        client.send(request).await.map_err(|error| {
+            Failure::Connect(match &error {
+                kube::Error::Service(inner) => with_causes(&**inner),
+                other => with_causes(other),
+            })
+        })
+    }
+
+    /// The client is of no use: the next request builds one from the files as they are then.
+    pub(super) async fn rebuild(&self) {
+        let mut current = self.current.lock().await;
+        if current
+            .as_ref()
+            .is_some_and(|current| current.built.elapsed() >= REBUILD_AFTER)
+        {
+            *current = None;
+        }
+    }
+
+    async fn client(&self) -> Result<(Client, Option<HeaderValue>), Failure> {
+        let mut slot = self.current.lock().await;
+        let current = match &mut *slot {
+            Some(current) => current,
+            None => {
+                let options = self.options.clone();
+                let connect_timeout = self.connect_timeout;
+                // Exec plugins run while the client is built, and may take their time.
+                let built = tokio::task::spawn_blocking(move || {
+                    let config = load(&options).map_err(|error| with_causes(&error))?;
+                    let token = config.token_file.clone().map(TokenFile::new);
+                    Ok::<_, String>((build(config, connect_timeout)?, token))
+                });
+                let built = built.await.unwrap_or_else(|error| Err(error.to_string()));
+                let (client, token) = built.map_err(Failure::Client)?;
+                let built = Instant::now();
+                slot.insert(Current { client, token, built })
+            }
+        };
+        let authorization = current.token.as_mut().map(TokenFile::authorization);
+        let authorization = authorization.transpose().map_err(Failure::Client)?;
+        Ok((current.client.clone(), authorization))
+    }
+}
+
+fn user_agent() -> HeaderValue {
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    let text = format!("kube-proxy/v{VERSION} (linux/{})", std::env::consts::ARCH);
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("kube-proxy"))
+}
+
+fn build(config: ClientConfig, connect_timeout: Duration) -> Result<Client, String> {
+    let ClientConfig { kube, proxy_url, .. } = config;
+    let environment = |name: &str| std::env::var(name).ok();
+    let proxy = proxy::choose(&kube.cluster_url, proxy_url.as_deref(), environment);
+    let Some(proxy) = proxy.map_err(|error| error.to_string())? else {
+        return build_over(&kube, tcp(), connect_timeout);
+    };
+    let url = proxy.uri().clone();
+    match url.scheme_str() {
+        Some("socks5" | "socks5h") => {
+            let mut socks = SocksV5::new(url, tcp());
+            if let Some((user, password)) = proxy.raw_auth() {
+                socks = socks.with_auth(user.into(), password.into());
+            }
+            build_over(&kube, socks, connect_timeout)
+        }
+        Some("https") => {
+            let tls = kube.rustls_https_connector_with_connector(tcp());
+            let tunnel = Tunnel::new(url, tls.map_err(|error| with_causes(&error))?);
+            build_over(
+                &kube,
+                with_basic_auth(tunnel, proxy.basic_auth()),
+                connect_timeout,
+            )
+        }
+        _ => {
+            let tunnel = with_basic_auth(Tunnel::new(url, tcp()), proxy.basic_auth());
+            build_over(&kube, tunnel, connect_timeout)
+        }
+    }
+}
+
+fn with_basic_auth<C>(tunnel: Tunnel<C>, authorization: Option<&HeaderValue>) -> Tunnel<C> {
+    match authorization {
+        Some(authorization) => tunnel.with_auth(authorization.clone()),
+        None => tunnel,
+    }
+}
+
+fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    tcp.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    tcp
+}
+
+/// `kube`'s own stack would log each failure as an error of its own and leave the sockets at their defaults.
+fn build_over<C>(config: &kube::Config, connector: C, connect_timeout: Duration) -> Result<Client, String>
+where
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Response: Connected + Read + Write + Send + Unpin + 'static,
+    C::Future: Send + 'static,
+    C::Error: std::error::Error + Send + Sync + 'static,
+{
+    let in_words = |error: kube::Error| with_causes(&error);
+    let tls = config
+        .rustls_https_connector_with_connector(connector)
+        .map_err(in_words)?;
+    let mut connector = TimeoutConnector::new(tls);
+    connector.set_connect_timeout(Some(connect_timeout));
+    let http: HyperClient<_, Body> = HyperClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .http1_max_buf_size(READ_BUFFER)
+        .build(connector);
+    let headers = config.extra_headers_layer().map_err(in_words)?;
+    let stack = ClientBuilder::new(http.map_err(BoxError::from), config.default_namespace.clone())
+        .with_layer(&headers);
+    Ok(match config.auth_layer().map_err(in_words)? {
+        Some(auth) => stack
+            .with_layer(&auth)
+            .with_layer(&config.base_uri_layer())
+            .build(),
+        None => stack.with_layer(&config.base_uri_layer()).build(),
+    })
+}
+
+/// A bearer token in a file. Requests are so few that it is read for each of them.
+#[derive(Debug)]
+struct TokenFile {
+    path: PathBuf,
+    last: Option<HeaderValue>,
+}
+
+impl TokenFile {
+    fn new(path: PathBuf) -> Self {
+        let last = None;
+        Self { path, last }
+    }
+
+    /// The header. When the file is gone or empty, the last token goes on being used.
+    fn authorization(&mut self) -> Result<HeaderValue, String> {
+        let path = self.path.display();
+        let read = match std::fs::read_to_string(&self.path) {
+            Ok(text) if text.trim().is_empty() => Err(format!("token file {path} is empty")),
+            Ok(text) => HeaderValue::from_str(&format!("Bearer {}", text.trim()))
+                .map_err(|_| format!("token file {path} holds no valid token")),
+            Err(error) => Err(format!("cannot read token file {path}: {error}")),
+        };
+        match (read, &self.last) {
+            (Ok(mut header), _) => {
+                header.set_sensitive(true);
+                Ok(self.last.insert(header).clone())
+            }
+            (Err(_), Some(last)) => Ok(last.clone()),
+            (Err(error), None) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_file_is_read_anew_for_each_request_and_trimmed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let mut token = TokenFile::new(path.clone());
+        assert!(token.authorization().unwrap_err().contains("token"));
+        for (text, expected) in [
+            ("one\n", "Bearer one"),
+            (" two ", "Bearer two"),
+            ("", "Bearer two"),
+            ("bad\u{7f}token", "Bearer two"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(token.authorization().unwrap(), expected, "{text:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(token.authorization().unwrap(), "Bearer two");
+    }
+}

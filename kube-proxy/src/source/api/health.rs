@@ -1,0 +1,106 @@
+//! Says when the watch of a resource is lost and when it is back: one log line each, and the metrics. Retries
+//! in between are not worth a line, unless the reason changes or it goes on for long.
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, Instant};
+use tracing::{debug, info, warn};
+
+use super::failure::Failure;
+use super::resource::Resource;
+use crate::metrics::Metrics;
+
+/// A loss that lasts is repeated this often.
+const REMINDER: Duration = Duration::from_secs(300);
+
+/// Whether the watch of one resource delivers.
+#[derive(Debug)]
+pub(super) struct Health {
+    metrics: Arc<Metrics>,
+    loss: Option<Loss>,
+    /// It has delivered before.
+    delivered: bool,
+}
+
+#[derive(Debug)]
+struct Loss {
+    since: Instant,
+    logged: Instant,
+    failure: Failure,
+    tries: u32,
+}
+
+impl Health {
+    pub(super) fn new(metrics: Arc<Metrics>, resource: &Resource) -> Self {
+        metrics.api_watching.with_label_values(&[resource.plural]).set(0);
+        Self {
+            metrics,
+            loss: None,
+            delivered: false,
+        }
+    }
+
+    /// A request failed or a stream broke.
+    pub(super) fn failed(&mut self, resource: &Resource, verb: &str, server: &str, failure: &Failure) {
+        let plural = resource.plural;
+        let labels = [plural, failure.reason()];
+        self.metrics.api_failures.with_label_values(&labels).inc();
+        self.metrics.api_watching.with_label_values(&[plural]).set(0);
+        let now = Instant::now();
+        if let Some(loss) = &mut self.loss {
+            loss.tries += 1;
+            let same = std::mem::discriminant(&loss.failure) == std::mem::discriminant(failure)
+                && loss.failure.code() == failure.code();
+            if same && now.duration_since(loss.logged) < REMINDER {
+                debug!(resource = plural, verb, server, error = %failure, "The API server fails again");
+                return;
+            }
+            loss.logged = now;
+            loss.failure = failure.clone();
+        } else {
+            self.loss = Some(Loss {
+                since: now,
+                logged: now,
+                failure: failure.clone(),
+                tries: 1,
+            });
+        }
+        let advice = failure.advice(resource).unwrap_or_default();
+        let consequence = if self.delivered {
+            "what is programmed stays in force"
+        } else {
+            "nothing is programmed before the first list"
+        };
+        warn!(
+            resource = plural, verb, server, error = %failure, advice, consequence,
+            "The API server fails; retrying"
+        );
+    }
+
+    /// A list or watch was given up for a new list, which is not a loss: the history was too short, or the
+    /// server does not stream lists.
+    pub(super) fn relists(&mut self, resource: &Resource, failure: &Failure) {
+        let plural = resource.plural;
+        let labels = [plural, failure.reason()];
+        self.metrics.api_failures.with_label_values(&labels).inc();
+        self.metrics.api_watching.with_label_values(&[plural]).set(0);
+        info!(resource = plural, reason = %failure, "Listing anew");
+    }
+
+    /// The watch delivers.
+    pub(super) fn delivers(&mut self, resource: &Resource, server: &str) {
+        let plural = resource.plural;
+        self.delivered = true;
+        self.metrics.api_watching.with_label_values(&[plural]).set(1);
+        if let Some(Loss { since, tries, .. }) = self.loss.take() {
+            let seconds = since.elapsed().as_secs_f32();
+            info!(
+                resource = plural,
+                server,
+                lost_for = format!("{seconds:.1}s"),
+                tries,
+                "The API server is back"
+            );
+        }
+    }
+}
