@@ -1,1 +1,124 @@
-//! The nftables mode.
+//! The nftables dataplane: a fixed number of sets and maps, whatever the number of Services.
+//!
+//! Two tables, `ip kube-proxy` and `ip6 kube-proxy`, written over netlink, no `nft` involved. The way of the
+//! first packet of a connection (conntrack treats the others like it):
+//!
+//! ```text
+//! pre-dnat (-110)  firewall-check: to firewall-ips, and not from source-ranges: dropped
+//! nat (-100)       services ─▶ service-ips { address . protocol . port : verdict }
+//!                  nodeports ─▶ service-nodeports { protocol . port : verdict }
+//!                     verdict: goto endpoints-3, endpoints-3-masquerade-host-outside, …, made as needed:
+//!                       mark to be masqueraded, then
+//!                       dnat to service-endpoints { address . protocol . port . slot : address . port }
+//!                       with a random slot below 3; no such slot: drop (see below)
+//!                     verdict: goto by-source/…: tells pods, this host and others apart, then once more
+//!                       {service,nodeport}-{cluster,local}-lists { … : verdict }, goto endpoints-…
+//! filter (0)       no-endpoint-{services,nodeports} { … : goto reject-chain, or drop }
+//!                  other packets to cluster-ips: rejected
+//! nat (100)        masquerading: what was marked, and a pod that reaches itself (hairpin-connections)
+//! ```
+//!
+//! - All Services with three endpoints share the chain `endpoints-3`. Slots of a Service have no gaps; a
+//!   changed endpoint is one element. From slot 1000000 on the same map holds the endpoints of this node.
+//! - A commit is one transaction. Packets under way may see a verdict from before it and an endpoint from
+//!   after, so an endpoint's element goes a second later than the verdict that led to it, and a chain later
+//!   than the last verdict; a packet that is slower still is dropped, and its sender tries again.
+//! - The first commit replaces whatever tables of this name there are, in one transaction. Where there are
+//!   none it takes several, so that others get to work meanwhile; the base chains come last.
+//! - What the kernel refuses is left out, with all that belongs to the same address and port (a change: the
+//!   state before it stays), reported, and tried again with growing pauses or when the Service changes.
+//! - A table that another hand removed is noticed at the next change, and programmed anew.
+//!
+//! Limits: no accept rules, since none could overrule another table's drop; node ports never on loopback.
+
+mod apply;
+mod chain;
+mod config;
+mod encode;
+mod entry;
+mod expr;
+mod failure;
+mod kernel;
+mod layout;
+mod object;
+mod pending;
+mod plan;
+mod rules;
+mod socket;
+mod takeover;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
+use std::time::Instant;
+
+pub use self::config::Config;
+use self::config::NodePorts;
+use self::entry::{Key, Value};
+use self::kernel::Kernel;
+use self::pending::Pending;
+use super::{CommitError, CommitReport, Dataplane, NodePortAddresses};
+use crate::model::ledger::Ledger;
+use crate::model::object::{Family, ObjectName};
+use crate::model::view::ServiceView;
+
+/// The dataplane. Opens its netlink socket at the first commit, in the network namespace of that thread.
+#[derive(Debug)]
+pub struct Nftables {
+    config: Config,
+    node_ports: NodePorts,
+    ledger: Ledger<Key, Value>,
+    /// Whether the kernel follows the ledger, apart from what is pending.
+    in_force: bool,
+    pending: Pending,
+    kernel: Kernel,
+}
+
+impl Nftables {
+    /// A dataplane without Services. Touches nothing.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            node_ports: NodePorts::default(),
+            ledger: Ledger::new(),
+            in_force: false,
+            pending: Pending::default(),
+            kernel: Kernel::default(),
+        }
+    }
+
+    fn replace(&mut self, owner: &ObjectName, created: Option<i64>, entries: Vec<(Key, Value)>) {
+        let diff = self.ledger.replace(owner, created, entries);
+        if self.in_force {
+            self.pending.note(owner, diff);
+        }
+    }
+}
+
+impl Dataplane for Nftables {
+    fn update(&mut self, service: &ObjectName, view: Option<&ServiceView>) {
+        if view.is_some_and(|view| view.ports.iter().any(|port| port.affinity.is_some())) {
+            tracing::warn!(%service, "sessionAffinity is not carried out yet: every connection goes to a random endpoint");
+        }
+        let entries = view.map_or_else(Vec::new, |view| {
+            let wanted = self.ledger.wanted_by(service);
+            let seated = plan::seated(wanted.map(|entry| (entry.key, entry.value)));
+            plan::plan(view, self.config.knows_pods(), &seated)
+        });
+        self.replace(service, view.and_then(|view| view.created), entries);
+    }
+
+    fn set_node_port_addresses(&mut self, family: Family, addresses: NodePortAddresses) {
+        let owner = ObjectName::new("", format!("nodePortAddresses of {family}"));
+        let entries = match &addresses {
+            NodePortAddresses::All => Vec::new(),
+            NodePortAddresses::Only(addresses) => plan::node_port_ips(addresses),
+        };
+        self.node_ports.set(family, addresses);
+        self.replace(&owner, None, entries);
+    }
+
+    fn commit(&mut self) -> Result<CommitReport, CommitError> {
+        self.commit_at(Instant::now())
+    }
+}

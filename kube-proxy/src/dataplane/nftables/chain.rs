@@ -1,0 +1,138 @@
+//! The chains that are made as needed. There is one for each distinct number of endpoints and way of
+//! masquerading, and one for each way of telling sources apart: a bounded number, however many Services.
+
+use std::fmt;
+
+use crate::model::view::EndpointList;
+
+/// By which key a chain looks things up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Reach {
+    /// Address, protocol and port.
+    Address,
+    /// Protocol and port.
+    NodePort,
+}
+
+/// Some of the three kinds of source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Sources {
+    pub(super) pods: bool,
+    pub(super) host: bool,
+    pub(super) outside: bool,
+}
+
+impl Sources {
+    pub(super) const NONE: Self = Self {
+        pods: false,
+        host: false,
+        outside: false,
+    };
+    pub(super) const ALL: Self = Self {
+        pods: true,
+        host: true,
+        outside: true,
+    };
+}
+
+/// What a packet is entitled to, once it is known where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Entitlement {
+    /// An endpoint of a list.
+    To { list: EndpointList, masquerade: bool },
+    /// Nothing here: it goes on as it is, and `no-endpoint-…` in the filter chains has the last word.
+    Nothing,
+}
+
+/// A chain made as needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Chain {
+    /// Picks one of `count` endpoints, and masquerades some sources.
+    Endpoints {
+        reach: Reach,
+        list: EndpointList,
+        masquerade: Sources,
+        count: u32,
+    },
+    /// Tells sources apart and looks the Service up a second time, in the lists' maps.
+    BySource {
+        reach: Reach,
+        pods: Entitlement,
+        host: Entitlement,
+        outside: Entitlement,
+    },
+}
+
+impl fmt::Display for Chain {
+    /// The chain's name, e.g. `endpoints-3-masquerade-host-outside`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Endpoints {
+                reach,
+                list,
+                masquerade,
+                count,
+            } => {
+                write!(f, "{}", reach.prefix())?;
+                if *list == EndpointList::Local {
+                    f.write_str("local-")?;
+                }
+                write!(f, "endpoints-{count}{masquerade}")
+            }
+            Self::BySource {
+                reach,
+                pods,
+                host,
+                outside,
+            } => write!(f, "{}by-source/{pods}/{host}/{outside}", reach.prefix()),
+        }
+    }
+}
+
+impl Reach {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Address => "",
+            Self::NodePort => "nodeport-",
+        }
+    }
+}
+
+impl fmt::Display for Sources {
+    /// As the end of a chain's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::NONE {
+            return Ok(());
+        }
+        f.write_str("-masquerade")?;
+        if *self == Self::ALL {
+            return Ok(());
+        }
+        for (named, name) in [
+            (self.pods, "-pods"),
+            (self.host, "-host"),
+            (self.outside, "-outside"),
+        ] {
+            if named {
+                f.write_str(name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Entitlement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::To { list, masquerade } = self else {
+            return f.write_str("none");
+        };
+        f.write_str(match list {
+            EndpointList::Cluster => "cluster",
+            EndpointList::Local => "local",
+        })?;
+        if *masquerade {
+            f.write_str("-masquerade")?;
+        }
+        Ok(())
+    }
+}

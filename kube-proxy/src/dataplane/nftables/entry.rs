@@ -1,0 +1,330 @@
+//! The elements of the sets and maps: keys and values, compact, and how each is encoded.
+//!
+//! Hundreds of thousands of them are kept in memory, so a key is 32 bytes and a value 24, and only the few
+//! that carry a verdict or a source range own memory of their own.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::chain::Chain;
+use super::encode::Attributes;
+use super::expr::Verdict;
+use super::object::{Object, user_data};
+use crate::model::object::{Family, Protocol};
+use crate::model::view::{Endpoint, EndpointList};
+
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_SET_ELEM_DATA: u16 = 2;
+const NFTA_SET_ELEM_USERDATA: u16 = 6;
+const NFTA_SET_ELEM_KEY_END: u16 = 10;
+const NFTA_DATA_VALUE: u16 = 1;
+/// Slots of a Service's local endpoints begin here, those of all its endpoints at 0.
+pub(super) const FIRST_LOCAL_SLOT: u32 = 1_000_000;
+/// The longest comment of an element. nft refuses to load what is longer than 128 bytes with its zero.
+const LONGEST_COMMENT: usize = 127;
+
+/// A destination address of a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Destination {
+    /// This address.
+    Ip(IpAddr),
+    /// Those of the node's addresses of this family that accept node ports.
+    Node(Family),
+}
+
+/// Where traffic for a Service arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Frontend {
+    pub(super) address: Destination,
+    pub(super) protocol: Protocol,
+    pub(super) port: u16,
+}
+
+/// Where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Backend {
+    pub(super) ip: IpAddr,
+    pub(super) port: u16,
+}
+
+impl From<&Endpoint> for Backend {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self {
+            ip: endpoint.ip,
+            port: endpoint.port,
+        }
+    }
+}
+
+/// Key of an element, and which set it is in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// What to do with a packet to a Service.
+    Service(Frontend),
+    /// The second look-up, once it is known which list the packet's source is entitled to.
+    List(Frontend, EndpointList),
+    /// One endpoint of a Service.
+    Endpoint(Frontend, u32),
+    /// What to do with a packet that found no endpoint.
+    NoEndpoint(Frontend),
+    /// Only source ranges may use it.
+    Firewall(Frontend),
+    /// A network that may use it.
+    SourceRange(Frontend, Box<IpNet>),
+    /// A local endpoint, which may reach itself.
+    Hairpin(Backend, Protocol),
+    /// A ClusterIP in use.
+    ClusterIp(IpAddr),
+    /// An address of the node that accepts node ports.
+    NodePortIp(IpAddr),
+}
+
+/// Value of an element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    /// It is in the set.
+    Present,
+    /// An endpoint.
+    Endpoint(Backend),
+    /// A verdict.
+    Verdict(Arc<Action>),
+}
+
+/// A verdict, and which ServicePort wanted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Action {
+    pub(super) target: Target,
+    /// Comment of the element.
+    pub(super) comment: Box<str>,
+}
+
+/// What a verdict does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Target {
+    /// Goes to a chain that is made as needed.
+    Chain(Chain),
+    /// Refuses.
+    Reject,
+    /// Drops.
+    Drop,
+}
+
+impl Frontend {
+    pub(super) fn family(&self) -> Family {
+        match self.address {
+            Destination::Ip(ip) => Family::of(ip),
+            Destination::Node(family) => family,
+        }
+    }
+
+    fn is_node(&self) -> bool {
+        matches!(self.address, Destination::Node(_))
+    }
+}
+
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Destination::Ip(ip) => write!(f, "{ip} . {} . {}", self.protocol, self.port),
+            Destination::Node(family) => write!(f, "{} . {} ({family})", self.protocol, self.port),
+        }
+    }
+}
+
+impl Key {
+    pub(super) fn family(&self) -> Family {
+        match self {
+            Self::Service(frontend)
+            | Self::List(frontend, _)
+            | Self::Endpoint(frontend, _)
+            | Self::NoEndpoint(frontend)
+            | Self::Firewall(frontend)
+            | Self::SourceRange(frontend, _) => frontend.family(),
+            Self::Hairpin(backend, _) => Family::of(backend.ip),
+            Self::ClusterIp(ip) | Self::NodePortIp(ip) => Family::of(*ip),
+        }
+    }
+
+    /// The set that it is in.
+    pub(super) fn object(&self) -> Object {
+        let by_address = |frontend: &Frontend, address, node| if frontend.is_node() { node } else { address };
+        match self {
+            Self::Service(at) => by_address(at, Object::ServiceIps, Object::ServiceNodePorts),
+            Self::List(at, EndpointList::Cluster) => {
+                by_address(at, Object::ClusterLists, Object::NodePortClusterLists)
+            }
+            Self::List(at, EndpointList::Local) => {
+                by_address(at, Object::LocalLists, Object::NodePortLocalLists)
+            }
+            Self::Endpoint(at, _) => by_address(at, Object::ServiceEndpoints, Object::NodePortEndpoints),
+            Self::NoEndpoint(at) => by_address(at, Object::NoEndpointServices, Object::NoEndpointNodePorts),
+            Self::Firewall(_) => Object::FirewallIps,
+            Self::SourceRange(..) => Object::SourceRanges,
+            Self::Hairpin(..) => Object::HairpinConnections,
+            Self::ClusterIp(_) => Object::ClusterIps,
+            Self::NodePortIp(_) => Object::NodePortIps,
+        }
+    }
+
+    /// Elements of one group only make sense together: the kernel takes all their changes or none.
+    pub(super) fn group(&self) -> Self {
+        match self {
+            Self::List(at, _)
+            | Self::Endpoint(at, _)
+            | Self::NoEndpoint(at)
+            | Self::Firewall(at)
+            | Self::SourceRange(at, _) => Self::Service(*at),
+            Self::Service(_) | Self::Hairpin(..) | Self::ClusterIp(_) | Self::NodePortIp(_) => self.clone(),
+        }
+    }
+
+    /// A packet that saw the verdict from before a transaction may still look for it after.
+    pub(super) fn outlives_verdict(&self) -> bool {
+        matches!(self, Self::Endpoint(..) | Self::List(..))
+    }
+
+    /// Writes the element as it is added.
+    pub(super) fn encode(&self, value: &Value, list: &mut Attributes<'_>) {
+        list.nested(NFTA_LIST_ELEM, |element| {
+            self.encode_key(element);
+            match value {
+                Value::Present => {}
+                Value::Endpoint(backend) => element.nested(NFTA_SET_ELEM_DATA, |data| {
+                    data.written(NFTA_DATA_VALUE, |bytes| {
+                        address(bytes, backend.ip);
+                        port(bytes, backend.port);
+                    });
+                }),
+                Value::Verdict(action) => {
+                    element.nested(NFTA_SET_ELEM_DATA, |data| action.target.verdict().encode(data));
+                    element.written(NFTA_SET_ELEM_USERDATA, |data| {
+                        let mut comment = action.comment.as_bytes().to_vec();
+                        comment.push(0);
+                        user_data(data, 0, &comment);
+                    });
+                }
+            }
+        });
+    }
+
+    /// Writes the element as it is removed.
+    pub(super) fn encode_removal(&self, list: &mut Attributes<'_>) {
+        list.nested(NFTA_LIST_ELEM, |element| self.encode_key(element));
+    }
+
+    fn encode_key(&self, element: &mut Attributes<'_>) {
+        element.nested(NFTA_SET_ELEM_KEY, |key| {
+            key.written(NFTA_DATA_VALUE, |bytes| self.fields(bytes, IpNet::network));
+        });
+        if let Self::SourceRange(..) = self {
+            element.nested(NFTA_SET_ELEM_KEY_END, |key| {
+                key.written(NFTA_DATA_VALUE, |bytes| self.fields(bytes, IpNet::broadcast));
+            });
+        }
+    }
+
+    /// The fields of the key, each padded to a register. Of a network, the address that `bound` picks.
+    fn fields(&self, bytes: &mut Vec<u8>, bound: fn(&IpNet) -> IpAddr) {
+        match self {
+            Self::Service(at) | Self::List(at, _) | Self::NoEndpoint(at) | Self::Firewall(at) => {
+                frontend(bytes, at);
+            }
+            Self::Endpoint(at, slot) => {
+                frontend(bytes, at);
+                bytes.extend_from_slice(&slot.to_ne_bytes());
+            }
+            Self::SourceRange(at, network) => {
+                frontend(bytes, at);
+                address(bytes, bound(network));
+            }
+            Self::Hairpin(backend, protocol) => {
+                address(bytes, backend.ip);
+                address(bytes, backend.ip);
+                bytes.extend_from_slice(&[protocol.number(), 0, 0, 0]);
+                port(bytes, backend.port);
+            }
+            Self::ClusterIp(ip) | Self::NodePortIp(ip) => address(bytes, *ip),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    /// As nft shows it: the set, then the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {{ ", self.object().name())?;
+        match self {
+            Self::Service(at) | Self::List(at, _) | Self::NoEndpoint(at) | Self::Firewall(at) => {
+                write!(f, "{at}")
+            }
+            Self::Endpoint(at, slot) => write!(f, "{at} . {slot}"),
+            Self::SourceRange(at, network) => write!(f, "{at} . {network}"),
+            Self::Hairpin(at, protocol) => write!(f, "{} . {} . {protocol} . {}", at.ip, at.ip, at.port),
+            Self::ClusterIp(ip) | Self::NodePortIp(ip) => write!(f, "{ip}"),
+        }?;
+        f.write_str(" }")
+    }
+}
+
+impl Target {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Chain(chain) => Verdict::Goto(chain.to_string()),
+            Self::Reject => Verdict::Goto(super::rules::REJECT_CHAIN.to_owned()),
+            Self::Drop => Verdict::Drop,
+        }
+    }
+}
+
+impl Value {
+    /// The chain that a verdict goes to.
+    pub(super) fn chain(&self) -> Option<Chain> {
+        match self {
+            Self::Verdict(action) => match action.target {
+                Target::Chain(chain) => Some(chain),
+                Target::Reject | Target::Drop => None,
+            },
+            Self::Present | Self::Endpoint(_) => None,
+        }
+    }
+}
+
+/// The comment of a ServicePort's elements: `namespace/name:port`, cut where it would be too long to load.
+pub(super) fn comment(service: &str, port_name: &str) -> Box<str> {
+    let mut comment = match port_name {
+        "" => service.to_owned(),
+        port => format!("{service}:{port}"),
+    };
+    if comment.len() > LONGEST_COMMENT {
+        let mut end = LONGEST_COMMENT - 3;
+        while !comment.is_char_boundary(end) {
+            end -= 1;
+        }
+        comment.truncate(end);
+        comment.push_str("...");
+    }
+    comment.into_boxed_str()
+}
+
+fn frontend(bytes: &mut Vec<u8>, at: &Frontend) {
+    if let Destination::Ip(ip) = at.address {
+        address(bytes, ip);
+    }
+    bytes.extend_from_slice(&[at.protocol.number(), 0, 0, 0]);
+    port(bytes, at.port);
+}
+
+fn address(bytes: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => bytes.extend_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => bytes.extend_from_slice(&ip.octets()),
+    }
+}
+
+fn port(bytes: &mut Vec<u8>, port: u16) {
+    bytes.extend_from_slice(&port.to_be_bytes());
+    bytes.extend_from_slice(&[0, 0]);
+}

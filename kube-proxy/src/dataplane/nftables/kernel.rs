@@ -1,0 +1,128 @@
+//! The kernel as this process left it: its socket, and the chains that were made as needed.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+
+use nix::errno::Errno;
+
+use super::chain::Chain;
+use super::entry::Value;
+use super::failure::unreachable;
+use super::pending::{Change, Held, RETIREMENT};
+use super::socket::{Failure, Socket};
+use super::transaction::Sealed;
+use crate::dataplane::{CommitError, CommitReport};
+use crate::model::object::Family;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Kernel {
+    socket: Option<Socket>,
+    chains: HashMap<(Family, Chain), Use>,
+}
+
+/// How a chain is used.
+#[derive(Debug, Default)]
+struct Use {
+    /// Elements that lead to it.
+    elements: usize,
+    /// Set while there are none.
+    unused_since: Option<Instant>,
+}
+
+impl Kernel {
+    fn socket(&mut self) -> Result<&mut Socket, CommitError> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => Socket::open().map_err(|errno| unreachable("open a netlink socket", errno))?,
+        };
+        Ok(self.socket.insert(socket))
+    }
+
+    /// Sends a transaction. No failures: it is in force.
+    pub(super) fn send(
+        &mut self,
+        sealed: &Sealed,
+        report: &mut CommitReport,
+    ) -> Result<Vec<Failure>, CommitError> {
+        report.messages += sealed.messages as usize;
+        let answer = self.socket()?.transact(&sealed.bytes, sealed.messages);
+        answer.map_err(|errno| unreachable("send a transaction", errno))
+    }
+
+    /// Whether there is a table of this name.
+    pub(super) fn table_exists(&mut self, family: Family, table: &str) -> Result<bool, CommitError> {
+        match self.socket()?.table_exists(family, table) {
+            // A kernel without this family has no such table; making it will tell.
+            Err(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => Ok(false),
+            answer => answer.map_err(|errno| unreachable("look for the table", errno)),
+        }
+    }
+
+    /// The chains that these changes need and that are not there yet.
+    pub(super) fn chains_to_make(
+        &self,
+        changes: &[Change<'_>],
+        included: &[usize],
+    ) -> BTreeSet<(Family, Chain)> {
+        included
+            .iter()
+            .filter_map(|&index| {
+                let Change { key, wanted, .. } = changes[index];
+                Some((key.family(), wanted?.chain()?))
+            })
+            .filter(|chain| !self.chains.contains_key(chain))
+            .collect()
+    }
+
+    /// The tables were made anew, or are about to be.
+    pub(super) fn forget_chains(&mut self) {
+        self.chains.clear();
+    }
+
+    /// Counts what leads where, after these changes came in force.
+    pub(super) fn count<'a>(&mut self, changes: impl IntoIterator<Item = Change<'a>>, now: Instant) {
+        for Change { key, held, wanted } in changes {
+            let left = match held {
+                Held::Value(value) => value.chain(),
+                Held::Absent | Held::Unknown => None,
+            };
+            if let Some(used) = left.and_then(|chain| self.chains.get_mut(&(key.family(), chain))) {
+                used.elements = used.elements.saturating_sub(1);
+                if used.elements == 0 {
+                    used.unused_since = Some(now);
+                }
+            }
+            if let Some(chain) = wanted.and_then(Value::chain) {
+                let used = self.chains.entry((key.family(), chain)).or_default();
+                used.elements += 1;
+                used.unused_since = None;
+            }
+        }
+    }
+
+    /// The chains that nothing has led to for long enough.
+    pub(super) fn chains_to_delete(&self, now: Instant) -> BTreeSet<(Family, Chain)> {
+        let unused = |used: &Use| used.unused_since.is_some_and(|since| since + RETIREMENT <= now);
+        let unused = self.chains.iter().filter(|(_, used)| unused(used));
+        unused.map(|(chain, _)| *chain).collect()
+    }
+
+    /// A chain was deleted.
+    pub(super) fn deleted(&mut self, chain: &(Family, Chain)) {
+        self.chains.remove(chain);
+    }
+
+    /// A chain could not be deleted; it is tried again later.
+    pub(super) fn not_deleted(&mut self, chain: &(Family, Chain), now: Instant) {
+        if let Some(used) = self.chains.get_mut(chain) {
+            used.unused_since = Some(now);
+        }
+    }
+
+    /// When the next chain may be deleted.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let unused = self.chains.values().filter_map(|used| used.unused_since);
+        unused.min().map(|since| since + RETIREMENT)
+    }
+}

@@ -1,0 +1,282 @@
+//! The sets and maps of a table: what each is for, its key, its value.
+
+use super::encode::Attributes;
+use super::layout::{Field, Layout};
+
+const NFT_SET_INTERVAL: u32 = 0x4;
+const NFT_SET_MAP: u32 = 0x8;
+const NFT_SET_CONCAT: u32 = 0x80;
+/// `NFT_DATA_VERDICT`.
+const VERDICT_TYPE: u32 = 0xffff_ff00;
+/// What a set declares for the slot field: nft knows a number of no particular meaning only by the
+/// expression that makes it.
+const ANY_SLOT: Field = Field::Slot {
+    count: 1 << 16,
+    first: 0,
+};
+
+/// A set or map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Object {
+    ClusterIps,
+    NodePortIps,
+    HairpinConnections,
+    FirewallIps,
+    SourceRanges,
+    ServiceEndpoints,
+    NodePortEndpoints,
+    ClusterLists,
+    LocalLists,
+    NodePortClusterLists,
+    NodePortLocalLists,
+    NoEndpointServices,
+    NoEndpointNodePorts,
+    ServiceIps,
+    ServiceNodePorts,
+}
+
+/// What the elements of a set carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carries {
+    /// Nothing: it is a set.
+    Nothing,
+    /// A verdict.
+    Verdict,
+    /// The address and port of an endpoint.
+    Endpoint,
+}
+
+impl Object {
+    /// All of them, in the order in which they are made and listed.
+    pub(super) const ALL: [Self; 15] = [
+        Self::ClusterIps,
+        Self::NodePortIps,
+        Self::HairpinConnections,
+        Self::FirewallIps,
+        Self::SourceRanges,
+        Self::ServiceEndpoints,
+        Self::NodePortEndpoints,
+        Self::ClusterLists,
+        Self::LocalLists,
+        Self::NodePortClusterLists,
+        Self::NodePortLocalLists,
+        Self::NoEndpointServices,
+        Self::NoEndpointNodePorts,
+        Self::ServiceIps,
+        Self::ServiceNodePorts,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::ClusterIps => "cluster-ips",
+            Self::NodePortIps => "nodeport-ips",
+            Self::HairpinConnections => "hairpin-connections",
+            Self::FirewallIps => "firewall-ips",
+            Self::SourceRanges => "source-ranges",
+            Self::ServiceEndpoints => "service-endpoints",
+            Self::NodePortEndpoints => "nodeport-endpoints",
+            Self::ClusterLists => "service-cluster-lists",
+            Self::LocalLists => "service-local-lists",
+            Self::NodePortClusterLists => "nodeport-cluster-lists",
+            Self::NodePortLocalLists => "nodeport-local-lists",
+            Self::NoEndpointServices => "no-endpoint-services",
+            Self::NoEndpointNodePorts => "no-endpoint-nodeports",
+            Self::ServiceIps => "service-ips",
+            Self::ServiceNodePorts => "service-nodeports",
+        }
+    }
+
+    /// What `nft list` shows beside it. With the key's description it has to fit in 256 bytes.
+    fn comment(self) -> &'static str {
+        match self {
+            Self::ClusterIps => "ClusterIPs in use: other ports of theirs are rejected",
+            Self::NodePortIps => "node addresses that accept node ports",
+            Self::HairpinConnections => "a pod that reaches itself through a Service is masqueraded",
+            Self::FirewallIps => "destinations that only source-ranges may use",
+            Self::SourceRanges => "who may use firewall-ips",
+            Self::ServiceEndpoints => "endpoint by slot; from 1000000 on: of this node",
+            Self::NodePortEndpoints => "endpoint by slot; from 1000000 on: of this node",
+            Self::ClusterLists => "second look-up: all endpoints",
+            Self::LocalLists => "second look-up: endpoints of this node",
+            Self::NodePortClusterLists => "second look-up: all endpoints",
+            Self::NodePortLocalLists => "second look-up: endpoints of this node",
+            Self::NoEndpointServices => "Services without an endpoint for this packet",
+            Self::NoEndpointNodePorts => "node ports without an endpoint for this packet",
+            Self::ServiceIps => "ClusterIPs, external IPs and load-balancer IPs",
+            Self::ServiceNodePorts => "node ports",
+        }
+    }
+
+    /// The fields of its key.
+    pub(super) fn key(self) -> &'static [Field] {
+        use Field::{Destination, Port, Protocol, ProtocolOfInterval, Source};
+        match self {
+            Self::ClusterIps | Self::NodePortIps => &[Destination],
+            Self::HairpinConnections => &[Source, Destination, Protocol, Port],
+            Self::SourceRanges => &[Destination, ProtocolOfInterval, Port, Source],
+            Self::ServiceEndpoints => &[Destination, Protocol, Port, ANY_SLOT],
+            Self::NodePortEndpoints => &[Protocol, Port, ANY_SLOT],
+            Self::FirewallIps
+            | Self::ClusterLists
+            | Self::LocalLists
+            | Self::NoEndpointServices
+            | Self::ServiceIps => &[Destination, Protocol, Port],
+            Self::NodePortClusterLists
+            | Self::NodePortLocalLists
+            | Self::NoEndpointNodePorts
+            | Self::ServiceNodePorts => &[Protocol, Port],
+        }
+    }
+
+    /// What its elements carry.
+    pub(super) fn carries(self) -> Carries {
+        match self {
+            Self::ClusterIps
+            | Self::NodePortIps
+            | Self::HairpinConnections
+            | Self::FirewallIps
+            | Self::SourceRanges => Carries::Nothing,
+            Self::ServiceEndpoints | Self::NodePortEndpoints => Carries::Endpoint,
+            _ => Carries::Verdict,
+        }
+    }
+
+    /// Its elements have a beginning and an end.
+    pub(super) fn is_interval(self) -> bool {
+        self == Self::SourceRanges
+    }
+
+    /// Writes the declaration, all but the table.
+    pub(super) fn declare(self, layout: &Layout, message: &mut Attributes<'_>) {
+        message.string(2, self.name());
+        let mut flags = 0;
+        if self.carries() != Carries::Nothing {
+            flags |= NFT_SET_MAP;
+        }
+        if self.is_interval() {
+            flags |= NFT_SET_INTERVAL | NFT_SET_CONCAT;
+        }
+        message.be32(3, flags);
+        message.be32(4, type_of(self.key(), layout));
+        message.be32(5, length_of(self.key(), layout));
+        match self.carries() {
+            Carries::Nothing => {}
+            Carries::Verdict => {
+                message.be32(6, VERDICT_TYPE);
+                message.be32(7, 0);
+            }
+            Carries::Endpoint => {
+                message.be32(6, type_of(ENDPOINT, layout));
+                message.be32(7, length_of(ENDPOINT, layout));
+            }
+        }
+        if self.is_interval() {
+            message.nested(9, |description| {
+                description.nested(2, |fields| {
+                    for field in self.key() {
+                        fields.nested(1, |entry| entry.be32(1, byte_length(*field, layout)));
+                    }
+                });
+            });
+        }
+        message.be32(10, self as u32 + 1);
+        message.written(13, |data| self.describe(layout, data));
+    }
+
+    /// What nft keeps with a set for itself: how to print its key, and the comment.
+    fn describe(self, layout: &Layout, data: &mut Vec<u8>) {
+        if self.carries() == Carries::Endpoint {
+            user_data(data, 3, &typeof_concatenation(self.key(), layout));
+            user_data(data, 4, &typeof_concatenation(ENDPOINT, layout));
+        }
+        let mut comment = self.comment().as_bytes().to_vec();
+        comment.push(0);
+        user_data(data, 7, &comment);
+    }
+}
+
+/// The value of the endpoint maps.
+const ENDPOINT: &[Field] = &[Field::Destination, Field::Port];
+
+/// nft's number of a concatenated type: six bits a field.
+fn type_of(fields: &[Field], layout: &Layout) -> u32 {
+    fields.iter().fold(0, |number, field| {
+        let field = match field {
+            Field::Source | Field::Destination => layout.address_type,
+            Field::Protocol | Field::ProtocolOfInterval => 12,
+            Field::Port => 13,
+            Field::Slot { .. } => 4,
+        };
+        number << 6 | field
+    })
+}
+
+/// Length of a key in bytes: every field padded to a register.
+fn length_of(fields: &[Field], layout: &Layout) -> u32 {
+    fields.iter().map(|field| field.registers(layout) * 4).sum()
+}
+
+/// Length of a field in bytes, not padded.
+fn byte_length(field: Field, layout: &Layout) -> u32 {
+    match field {
+        Field::Source | Field::Destination => layout.address,
+        Field::Protocol | Field::ProtocolOfInterval => 1,
+        Field::Port => 2,
+        Field::Slot { .. } => 4,
+    }
+}
+
+/// One entry of nft's own data: type, length, value.
+pub(super) fn user_data(data: &mut Vec<u8>, kind: u8, value: &[u8]) {
+    let length = u8::try_from(value.len());
+    debug_assert!(length.is_ok(), "user data of more than 255 bytes");
+    if let Ok(length) = length {
+        data.extend_from_slice(&[kind, length]);
+        data.extend_from_slice(value);
+    }
+}
+
+/// `typeof a . b . c`, as nft stores it: every number in the host's byte order.
+fn typeof_concatenation(fields: &[Field], layout: &Layout) -> Vec<u8> {
+    const CONCATENATION: u32 = 13;
+    let mut list = Vec::new();
+    for (index, field) in fields.iter().enumerate() {
+        let index = u8::try_from(index).unwrap_or(u8::MAX);
+        user_data(&mut list, index, &typeof_field(*field, layout));
+    }
+    typeof_expression(CONCATENATION, &list)
+}
+
+fn typeof_field(field: Field, layout: &Layout) -> Vec<u8> {
+    const PAYLOAD: u32 = 7;
+    const META: u32 = 9;
+    const NUMGEN: u32 = 23;
+    const TRANSPORT_HEADER: u32 = 11;
+    const DESTINATION_PORT: u32 = 2;
+    const L4PROTO: u32 = 16;
+    const RANDOM: u32 = 1;
+    match field {
+        Field::Source => typeof_expression(PAYLOAD, &numbers(&[layout.header, layout.source_field])),
+        Field::Destination => {
+            typeof_expression(PAYLOAD, &numbers(&[layout.header, layout.destination_field]))
+        }
+        Field::Protocol | Field::ProtocolOfInterval => typeof_expression(META, &numbers(&[L4PROTO])),
+        Field::Port => typeof_expression(PAYLOAD, &numbers(&[TRANSPORT_HEADER, DESTINATION_PORT])),
+        Field::Slot { count, first } => typeof_expression(NUMGEN, &numbers(&[RANDOM, count, first])),
+    }
+}
+
+fn typeof_expression(kind: u32, body: &[u8]) -> Vec<u8> {
+    let mut data = Vec::new();
+    user_data(&mut data, 0, &kind.to_ne_bytes());
+    user_data(&mut data, 1, body);
+    data
+}
+
+fn numbers(values: &[u32]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for (kind, value) in (0..).zip(values) {
+        user_data(&mut data, kind, &value.to_ne_bytes());
+    }
+    data
+}

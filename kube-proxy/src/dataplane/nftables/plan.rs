@@ -1,0 +1,272 @@
+//! One resolved Service as the elements that carry it. Pure.
+//!
+//! A view has been decided to the end, so this only translates. What it adds is the order of the endpoints:
+//! each sits in a numbered slot, slots have no gaps (the kernel draws one at random), and an endpoint keeps
+//! its slot as long as it can, so that a change costs the slots that changed.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::chain::{Chain, Entitlement, Reach, Sources};
+use super::entry::{Action, Backend, Destination, FIRST_LOCAL_SLOT, Frontend, Key, Target, Value, comment};
+use crate::model::view::{
+    AddressKind, Delivery, Endpoint, EndpointList, ServiceAddress, ServicePortView, ServiceView,
+};
+
+/// The endpoints that sit in the slots of a frontend, as last planned.
+pub(super) type Seated = HashMap<(Frontend, EndpointList), Vec<Backend>>;
+
+/// Reads who sits where out of the entries of a Service.
+pub(super) fn seated<'a>(entries: impl Iterator<Item = (&'a Key, &'a Value)>) -> Seated {
+    let mut seated = Seated::new();
+    for (key, value) in entries {
+        if let (Key::Endpoint(frontend, slot), Value::Endpoint(backend)) = (key, value) {
+            let list = match *slot < FIRST_LOCAL_SLOT {
+                true => EndpointList::Cluster,
+                false => EndpointList::Local,
+            };
+            // Entries are planned, and so come, in the order of their slots.
+            seated.entry((*frontend, list)).or_default().push(*backend);
+        }
+    }
+    seated
+}
+
+/// The elements that carry a Service. `knows_pods` says, by family, whether pods are told from others.
+pub(super) fn plan(view: &ServiceView, knows_pods: [bool; 2], seated: &Seated) -> Vec<(Key, Value)> {
+    let name = view.name.to_string();
+    let mut entries = Vec::new();
+    for port in &view.ports {
+        let mut planned = Port {
+            port,
+            knows_pods: knows_pods[port.family as usize],
+            comment: comment(&name, &port.port_name),
+            cluster: Vec::new(),
+            local: Vec::new(),
+            entries: &mut entries,
+        };
+        planned.cluster = planned.seat(EndpointList::Cluster, &port.cluster_endpoints, seated);
+        planned.local = planned.seat(EndpointList::Local, &port.local_endpoints, seated);
+        for address in &port.addresses {
+            planned.address(address);
+        }
+        planned.hairpins();
+    }
+    entries
+}
+
+/// One ServicePort being planned.
+struct Port<'a> {
+    port: &'a ServicePortView,
+    knows_pods: bool,
+    comment: Box<str>,
+    /// The lists, by slot.
+    cluster: Vec<Backend>,
+    local: Vec<Backend>,
+    entries: &'a mut Vec<(Key, Value)>,
+}
+
+impl Port<'_> {
+    /// Gives each endpoint a slot: those that had one below the new number keep it, the others fill the gaps.
+    fn seat(&self, list: EndpointList, endpoints: &[Endpoint], seated: &Seated) -> Vec<Backend> {
+        let held = self
+            .port
+            .addresses
+            .iter()
+            .find_map(|address| seated.get(&(self.frontend(address), list)));
+        let Some(held) = held else {
+            return endpoints.iter().map(Backend::from).collect();
+        };
+        let mut waiting: HashMap<Backend, ()> = endpoints.iter().map(|at| (Backend::from(at), ())).collect();
+        let mut slots: Vec<Option<Backend>> = vec![None; endpoints.len()];
+        for (slot, backend) in slots.iter_mut().zip(held) {
+            if waiting.remove(backend).is_some() {
+                *slot = Some(*backend);
+            }
+        }
+        // Those that sat too high first, then the new ones in the order of the view.
+        let moved = held.iter().skip(endpoints.len()).copied();
+        let mut rest: Vec<Backend> = moved
+            .chain(endpoints.iter().map(Backend::from))
+            .filter(|backend| waiting.remove(backend).is_some())
+            .collect();
+        rest.reverse();
+        slots
+            .into_iter()
+            .filter_map(|slot| slot.or_else(|| rest.pop()))
+            .collect()
+    }
+
+    fn frontend(&self, address: &ServiceAddress) -> Frontend {
+        Frontend {
+            address: match address.ip {
+                Some(ip) => Destination::Ip(ip),
+                None => Destination::Node(self.port.family),
+            },
+            protocol: self.port.protocol,
+            port: address.port,
+        }
+    }
+
+    fn list(&self, list: EndpointList) -> &[Backend] {
+        match list {
+            EndpointList::Cluster => &self.cluster,
+            EndpointList::Local => &self.local,
+        }
+    }
+
+    fn address(&mut self, address: &ServiceAddress) {
+        let frontend = self.frontend(address);
+        let outside = address.from_outside;
+        let pods = if self.knows_pods {
+            address.from_pods
+        } else {
+            outside
+        };
+        let by_source = [pods, address.from_host, outside].map(|delivery| self.served(delivery));
+        self.refusal(frontend, by_source);
+        self.verdicts(frontend, by_source);
+        if address.kind == AddressKind::ClusterIp
+            && let Some(ip) = address.ip
+        {
+            self.entries.push((Key::ClusterIp(ip), Value::Present));
+        }
+        if let Some(ranges) = &address.source_ranges {
+            self.entries.push((Key::Firewall(frontend), Value::Present));
+            let range = |range: &IpNet| (Key::SourceRange(frontend, Box::new(*range)), Value::Present);
+            self.entries.extend(ranges.iter().map(range));
+        }
+    }
+
+    /// A delivery to a list without endpoints would be a division by zero: it refuses.
+    fn served(&self, delivery: Delivery) -> Delivery {
+        match delivery {
+            Delivery::To { endpoints, .. } if self.list(endpoints).is_empty() => Delivery::Reject,
+            other => other,
+        }
+    }
+
+    /// What the filter chains do with packets that no endpoint took. Sources are not told apart there: where
+    /// one kind is refused and another dropped (which no policy asks for), both are dropped.
+    fn refusal(&mut self, frontend: Frontend, by_source: [Delivery; 3]) {
+        let target = if by_source.contains(&Delivery::Drop) {
+            Target::Drop
+        } else if by_source.contains(&Delivery::Reject) {
+            Target::Reject
+        } else {
+            return;
+        };
+        let verdict = self.verdict(target);
+        self.entries.push((Key::NoEndpoint(frontend), verdict));
+    }
+
+    fn verdicts(&mut self, frontend: Frontend, by_source: [Delivery; 3]) {
+        let lists = [EndpointList::Cluster, EndpointList::Local];
+        let used = lists.map(|list| by_source.iter().any(|delivery| goes_to(*delivery, list)));
+        if used == [false, false] {
+            return;
+        }
+        let reach = match frontend.address {
+            Destination::Ip(_) => Reach::Address,
+            Destination::Node(_) => Reach::NodePort,
+        };
+        let only = lists
+            .into_iter()
+            .find(|list| by_source.iter().all(|delivery| goes_to(*delivery, *list)));
+        let chain = match only {
+            Some(list) => self.endpoints_chain(reach, list, masqueraded(by_source)),
+            None => {
+                let [pods, host, outside] = by_source.map(entitlement);
+                Chain::BySource {
+                    reach,
+                    pods,
+                    host,
+                    outside,
+                }
+            }
+        };
+        let verdict = self.verdict(Target::Chain(chain));
+        self.entries.push((Key::Service(frontend), verdict));
+        for (list, used) in lists.into_iter().zip(used) {
+            if used && only.is_none() {
+                let chain = self.endpoints_chain(reach, list, Sources::NONE);
+                let verdict = self.verdict(Target::Chain(chain));
+                self.entries.push((Key::List(frontend, list), verdict));
+            }
+            if used {
+                self.slots(frontend, list);
+            }
+        }
+    }
+
+    fn slots(&mut self, frontend: Frontend, list: EndpointList) {
+        let (first, backends) = match list {
+            EndpointList::Cluster => (0, &self.cluster),
+            EndpointList::Local => (FIRST_LOCAL_SLOT, &self.local),
+        };
+        for (slot, backend) in (first..).zip(backends) {
+            self.entries
+                .push((Key::Endpoint(frontend, slot), Value::Endpoint(*backend)));
+        }
+    }
+
+    fn endpoints_chain(&self, reach: Reach, list: EndpointList, masquerade: Sources) -> Chain {
+        Chain::Endpoints {
+            reach,
+            list,
+            masquerade,
+            count: u32::try_from(self.list(list).len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn verdict(&self, target: Target) -> Value {
+        Value::Verdict(Arc::new(Action {
+            target,
+            comment: self.comment.clone(),
+        }))
+    }
+
+    fn hairpins(&mut self) {
+        let port = self.port;
+        for endpoint in port.cluster_endpoints.iter().chain(&port.local_endpoints) {
+            if endpoint.is_local {
+                let key = Key::Hairpin(Backend::from(endpoint), port.protocol);
+                self.entries.push((key, Value::Present));
+            }
+        }
+    }
+}
+
+fn goes_to(delivery: Delivery, list: EndpointList) -> bool {
+    matches!(delivery, Delivery::To { endpoints, .. } if endpoints == list)
+}
+
+fn masqueraded(by_source: [Delivery; 3]) -> Sources {
+    let [pods, host, outside] =
+        by_source.map(|delivery| matches!(delivery, Delivery::To { masquerade: true, .. }));
+    Sources { pods, host, outside }
+}
+
+fn entitlement(delivery: Delivery) -> Entitlement {
+    match delivery {
+        Delivery::To {
+            endpoints,
+            masquerade,
+        } => Entitlement::To {
+            list: endpoints,
+            masquerade,
+        },
+        Delivery::Reject | Delivery::Drop => Entitlement::Nothing,
+    }
+}
+
+/// The elements for the node addresses that accept node ports.
+pub(super) fn node_port_ips(addresses: &[IpAddr]) -> Vec<(Key, Value)> {
+    addresses
+        .iter()
+        .map(|ip| (Key::NodePortIp(*ip), Value::Present))
+        .collect()
+}

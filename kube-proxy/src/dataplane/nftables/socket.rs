@@ -1,0 +1,207 @@
+//! The netlink socket: sends a transaction, tells what the kernel thought of it.
+//!
+//! The kernel handles a batch inside the call that sends it, so every reply is waiting when the call returns
+//! and nothing here blocks.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sockopt,
+};
+
+use super::encode::{MessageType, attributes, request};
+use crate::model::object::Family;
+
+const NLMSG_ERROR: u16 = 2;
+const NLM_F_CAPPED: u16 = 0x100;
+const NLM_F_ACK_TLVS: u16 = 0x200;
+const NLMSG_HEADER: usize = 16;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+const NLMSGERR_ATTR_OFFS: u16 = 2;
+const NFTA_TABLE_NAME: u16 = 1;
+/// Room for the errors of some thousand refused messages.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// One complaint of the kernel about a transaction, which then had no effect at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// Sequence number of the message; 0 when no single message is to blame.
+    pub(super) sequence: u32,
+    /// The reason.
+    pub(super) errno: Errno,
+    /// Offset, in the message, of the attribute to blame. Old kernels do not tell.
+    pub(super) offset: Option<u32>,
+    /// The kernel's own words, when it has some.
+    pub(super) text: Option<String>,
+}
+
+impl Failure {
+    /// The reason, readable.
+    pub(super) fn reason(&self) -> String {
+        match &self.text {
+            Some(text) => format!("{} ({:?}): {text}", self.errno.desc(), self.errno),
+            None => format!("{} ({:?})", self.errno.desc(), self.errno),
+        }
+    }
+}
+
+/// A netlink socket for nf_tables, in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    fd: OwnedFd,
+    /// The longest transaction that fits in the send buffer.
+    room: usize,
+}
+
+impl Socket {
+    pub(super) fn open() -> Result<Self, Errno> {
+        let fd = socket::socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkNetFilter,
+        )?;
+        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+            enable(&fd, option)?;
+        }
+        // Without the right to force it the default has to do; the first transaction will tell.
+        let _ = socket::setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+        Ok(Self { fd, room: 0 })
+    }
+
+    /// Sends one transaction whose last message has the number `last`. An empty answer means that it is in
+    /// force; otherwise nothing of it is.
+    pub(super) fn transact(&mut self, batch: &[u8], last: u32) -> Result<Vec<Failure>, Errno> {
+        self.make_room(batch.len())?;
+        self.send(batch)?;
+        let replies = self.drain()?;
+        let failures: Vec<_> = replies
+            .iter()
+            .filter(|reply| reply.errno != Errno::from_raw(0))
+            .cloned()
+            .collect();
+        let accepted = replies.iter().any(|reply| reply.sequence == last);
+        if failures.is_empty() && !accepted {
+            // The acknowledgement is missing: what is in force is unknown.
+            return Err(Errno::ENOMSG);
+        }
+        Ok(failures)
+    }
+
+    /// Whether a table of this name exists.
+    pub(super) fn table_exists(&mut self, family: Family, name: &str) -> Result<bool, Errno> {
+        self.send(&request(MessageType::GetTable, family, 1, |message| {
+            message.string(NFTA_TABLE_NAME, name);
+        }))?;
+        match self
+            .drain()?
+            .into_iter()
+            .find(|reply| reply.errno != Errno::from_raw(0))
+        {
+            None => Ok(true),
+            Some(reply) if reply.errno == Errno::ENOENT => Ok(false),
+            Some(reply) => Err(reply.errno),
+        }
+    }
+
+    /// Lets the socket take a message of this length: the default buffer refuses some hundred Services.
+    fn make_room(&mut self, length: usize) -> Result<(), Errno> {
+        if length > self.room {
+            let room = length.next_power_of_two().max(1 << 17);
+            socket::setsockopt(&self.fd, sockopt::SndBufForce, &room)?;
+            self.room = room;
+        }
+        Ok(())
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
+        let kernel = NetlinkAddr::new(0, 0);
+        loop {
+            match socket::sendto(self.fd.as_raw_fd(), bytes, &kernel, MsgFlags::empty()) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Every acknowledgement and error that is waiting.
+    fn drain(&self) -> Result<Vec<Failure>, Errno> {
+        let mut replies = Vec::new();
+        let mut buffer = vec![0; 1 << 14];
+        loop {
+            match socket::recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => parse_replies(&buffer[..length], &mut replies),
+                Err(Errno::EAGAIN) => return Ok(replies),
+                // More errors than the buffer holds: those that are there suffice to go on.
+                Err(Errno::EINTR | Errno::ENOBUFS) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+/// Collects the acknowledgements (reason 0) and errors in what was received.
+fn parse_replies(mut bytes: &[u8], replies: &mut Vec<Failure>) {
+    while let Some(header) = bytes.first_chunk::<NLMSG_HEADER>() {
+        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let kind = u16::from_ne_bytes([header[4], header[5]]);
+        let flags = u16::from_ne_bytes([header[6], header[7]]);
+        let sequence = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
+        let body = bytes.get(NLMSG_HEADER..length).unwrap_or_default();
+        if kind == NLMSG_ERROR
+            && let Some((errno, rest)) = body.split_first_chunk::<4>()
+        {
+            let mut reply = Failure {
+                sequence,
+                errno: Errno::from_raw(-i32::from_ne_bytes(*errno)),
+                offset: None,
+                text: None,
+            };
+            if flags & NLM_F_ACK_TLVS != 0 {
+                extended(rest, flags & NLM_F_CAPPED != 0, &mut reply);
+            }
+            replies.push(reply);
+        }
+        bytes = bytes
+            .get(length.max(NLMSG_HEADER).next_multiple_of(4)..)
+            .unwrap_or_default();
+    }
+}
+
+/// The attributes behind the echoed message: what is to blame, and the kernel's words.
+fn extended(echo: &[u8], capped: bool, reply: &mut Failure) {
+    let echoed = match echo.first_chunk::<4>() {
+        Some(length) if !capped => u32::from_ne_bytes(*length) as usize,
+        _ => NLMSG_HEADER,
+    };
+    for (kind, value) in attributes(echo.get(echoed.next_multiple_of(4)..).unwrap_or_default()) {
+        match (kind, value) {
+            (NLMSGERR_ATTR_OFFS, &[a, b, c, d]) => reply.offset = Some(u32::from_ne_bytes([a, b, c, d])),
+            (NLMSGERR_ATTR_MSG, text) => {
+                let text = text.strip_suffix(&[0]).unwrap_or(text);
+                reply.text = Some(String::from_utf8_lossy(text).into_owned());
+            }
+            _ => {}
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "nix knows no netlink options")]
+fn enable(fd: &OwnedFd, option: libc::c_int) -> Result<(), Errno> {
+    let on: libc::c_int = 1;
+    #[expect(clippy::cast_possible_truncation, reason = "the size of an int")]
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the value is an int of the given size that lives through the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_NETLINK,
+            option,
+            (&raw const on).cast(),
+            size,
+        )
+    };
+    Errno::result(result).map(drop)
+}

@@ -1,0 +1,218 @@
+//! Puts the whole desired state in force, in place of whatever there is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use super::Nftables;
+use super::apply::{Culprits, PATIENCE, Refusals};
+use super::config::{Config, NodePorts};
+use super::entry::Key;
+use super::failure::explain;
+use super::kernel::Kernel;
+use super::pending::{Change, Held};
+use super::rules::base_chains;
+use super::transaction::{Blame, Transaction};
+use crate::dataplane::{CommitError, CommitReport};
+use crate::model::object::Family;
+
+/// Elements in one transaction when nothing forwards yet: some 20 ms in which a processor does nothing else.
+const CHUNK: usize = 10_000;
+
+impl Nftables {
+    /// Programs everything anew.
+    pub(super) fn program(&mut self, now: Instant, report: &mut CommitReport) -> Result<(), CommitError> {
+        self.pending.clear();
+        self.kernel.forget_chains();
+        let addition = |key, value| Change {
+            key,
+            held: &Held::Absent,
+            wanted: Some(value),
+        };
+        let mut takeover = Takeover {
+            kernel: &mut self.kernel,
+            config: &self.config,
+            node_ports: &self.node_ports,
+            changes: self
+                .ledger
+                .iter()
+                .map(|entry| addition(entry.key, entry.value))
+                .collect(),
+            report,
+        };
+        let LeftOut { groups, guilty } = takeover.run(now)?;
+        self.node_ports.rules_written();
+        self.in_force = true;
+        self.leave_out(&groups, guilty, now, report);
+        Ok(())
+    }
+
+    /// Notes what the kernel does not hold: for later if it was refused, else for the next transaction.
+    fn leave_out(
+        &mut self,
+        groups: &BTreeSet<Key>,
+        mut guilty: Refusals,
+        now: Instant,
+        report: &mut CommitReport,
+    ) {
+        if groups.is_empty() {
+            return;
+        }
+        let mut missing: BTreeMap<Key, Vec<Key>> = BTreeMap::new();
+        for entry in self.ledger.iter() {
+            let group = entry.key.group();
+            if groups.contains(&group) {
+                self.pending.missing(entry.key, entry.holder);
+                missing.entry(group).or_default().push(entry.key.clone());
+            }
+        }
+        for (group, keys) in missing {
+            if let Some((element, reason)) = guilty.remove(&group) {
+                self.pending.hold_back(&keys);
+                self.refuse(group, keys, &element, reason, now, report);
+            }
+        }
+    }
+}
+
+/// What did not get in force: whole groups, some of them known to be guilty.
+#[derive(Default)]
+struct LeftOut {
+    groups: BTreeSet<Key>,
+    guilty: Refusals,
+}
+
+/// The whole desired state on its way to the kernel.
+struct Takeover<'a> {
+    kernel: &'a mut Kernel,
+    config: &'a Config,
+    node_ports: &'a NodePorts,
+    /// Everything that the ledger wants, as changes to nothing.
+    changes: Vec<Change<'a>>,
+    report: &'a mut CommitReport,
+}
+
+impl<'a> Takeover<'a> {
+    fn run(&mut self, now: Instant) -> Result<LeftOut, CommitError> {
+        let mut occupied = false;
+        for family in Family::ALL {
+            occupied |= self.kernel.table_exists(family, &self.config.table)?;
+        }
+        if occupied || !self.in_chunks()? {
+            return self.at_once(now);
+        }
+        self.kernel.count(self.changes.iter().copied(), now);
+        Ok(LeftOut::default())
+    }
+
+    /// Where there is no table: in transactions short enough to let others work. The chains that the kernel
+    /// calls come last, so nothing is in force before everything is. Returns whether it got there; sorting
+    /// out blame is left to [`Takeover::at_once`].
+    fn in_chunks(&mut self) -> Result<bool, CommitError> {
+        let all: Vec<usize> = (0..self.changes.len()).collect();
+        let mut first = self.transaction();
+        for family in Family::ALL {
+            first.table(family);
+        }
+        self.structure(&mut first, &all);
+        if !self.accepted(first)? {
+            return Ok(false);
+        }
+        for chunk in all.chunks(CHUNK) {
+            let mut elements = self.transaction();
+            elements.changes(&self.changes, chunk);
+            if !self.accepted(elements)? {
+                return Ok(false);
+            }
+        }
+        let mut last = self.transaction();
+        hook(&mut last);
+        self.accepted(last)
+    }
+
+    fn accepted(&mut self, transaction: Transaction<'_>) -> Result<bool, CommitError> {
+        let sealed = transaction.seal();
+        let failures = self.kernel.send(&sealed, self.report)?;
+        match Culprits::of(&sealed, &failures).structure {
+            Some(failure) => Err(explain(&self.config.table, &sealed, failure)),
+            None => Ok(failures.is_empty()),
+        }
+    }
+
+    /// Replaces the tables that are there in one transaction, so that there is no moment without rules.
+    /// Groups that the kernel refuses are left out of it; those whose guilt is not clear yet are left to
+    /// the transaction that follows.
+    fn at_once(&mut self, now: Instant) -> Result<LeftOut, CommitError> {
+        let mut included: Vec<usize> = (0..self.changes.len()).collect();
+        let mut left_out = LeftOut::default();
+        for round in 0.. {
+            let sealed = self.replacement(&included).seal();
+            let failures = self.kernel.send(&sealed, self.report)?;
+            if failures.is_empty() {
+                break;
+            }
+            let culprits = Culprits::of(&sealed, &failures);
+            if let Some(failure) = culprits.structure {
+                return Err(explain(&self.config.table, &sealed, failure));
+            }
+            let mut suspects = culprits.unnamed;
+            for (index, _, failure) in culprits.named {
+                let key = self.changes[index].key;
+                let reason = || (key.clone(), failure.reason());
+                left_out.guilty.entry(key.group()).or_insert_with(reason);
+                suspects.push(index);
+                if round >= PATIENCE
+                    && let Blame::OneOf(neighbours) = sealed.blame(failure.sequence, None)
+                {
+                    suspects.extend(neighbours);
+                }
+            }
+            let suspects = suspects.into_iter().map(|index| self.changes[index].key.group());
+            left_out.groups.extend(suspects);
+            included.retain(|&index| !left_out.groups.contains(&self.changes[index].key.group()));
+        }
+        self.kernel
+            .count(included.into_iter().map(|index| self.changes[index]), now);
+        Ok(left_out)
+    }
+
+    fn replacement(&self, included: &[usize]) -> Transaction<'a> {
+        let mut transaction = self.transaction();
+        for family in Family::ALL {
+            // Made first, so that there is one to delete.
+            transaction.table(family);
+            transaction.delete_table(family);
+            transaction.table(family);
+        }
+        self.structure(&mut transaction, included);
+        transaction.changes(&self.changes, included);
+        hook(&mut transaction);
+        transaction
+    }
+
+    fn transaction(&self) -> Transaction<'a> {
+        Transaction::new(&self.config.table)
+    }
+
+    /// The sets, the chains that are always there, and those that these changes need.
+    fn structure(&self, transaction: &mut Transaction<'_>, included: &[usize]) {
+        for family in Family::ALL {
+            transaction.sets(family);
+            let on_all = self.node_ports.on_all(family);
+            for chain in self.config.rules(family).constant_chains(on_all) {
+                transaction.chain(family, &chain);
+            }
+        }
+        for (family, chain) in self.kernel.chains_to_make(&self.changes, included) {
+            transaction.chain(family, &self.config.rules(family).chain(chain));
+        }
+    }
+}
+
+/// The chains that the kernel calls.
+fn hook(transaction: &mut Transaction<'_>) {
+    for family in Family::ALL {
+        for chain in base_chains() {
+            transaction.chain(family, &chain);
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! One transaction as netlink messages, and which change each part of it stands for. Pure.
+
+use super::encode::{Attributes, Batch, MessageType, attributes, flag, message_at};
+use super::layout::Layout;
+use super::object::{Object, user_data};
+use super::pending::{Change, Held};
+use super::rules::ChainRules;
+use crate::model::object::Family;
+
+/// What `nft list` shows beside the table; upstream's words.
+const TABLE_COMMENT: &str = "rules for kube-proxy";
+const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_TABLE_USERDATA: u16 = 6;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_POLICY: u16 = 5;
+const NFTA_CHAIN_TYPE: u16 = 7;
+const NFTA_CHAIN_USERDATA: u16 = 12;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_RULE_USERDATA: u16 = 7;
+const NFTA_SET_TABLE: u16 = 1;
+const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+/// `NF_ACCEPT`.
+const POLICY_ACCEPT: u32 = 1;
+
+/// A transaction under construction.
+#[derive(Debug)]
+pub(super) struct Transaction<'a> {
+    table: &'a str,
+    batch: Batch,
+    placed: Vec<Placed>,
+}
+
+/// Where a change went.
+#[derive(Clone, Copy, Debug)]
+struct Placed {
+    sequence: u32,
+    offset: u32,
+    change: usize,
+    removal: bool,
+}
+
+/// A transaction as it is sent.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) bytes: Vec<u8>,
+    pub(super) messages: u32,
+    placed: Vec<Placed>,
+}
+
+/// Who is to blame for a refused message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// This change (an index into the list that was given), in what it takes away or in what it adds.
+    Change { index: usize, removal: bool },
+    /// One of these; the kernel does not say which.
+    OneOf(Vec<usize>),
+    /// No change: a table, set, chain or rule.
+    Structure,
+}
+
+impl<'a> Transaction<'a> {
+    pub(super) fn new(table: &'a str) -> Self {
+        Self {
+            table,
+            batch: Batch::new(),
+            placed: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.batch.messages() == 0
+    }
+
+    /// Makes the table where there is none. What it holds, if there is one, stays.
+    pub(super) fn table(&mut self, family: Family) {
+        let table = self.table;
+        self.batch
+            .message(MessageType::NewTable, family, flag::CREATE, |message| {
+                message.string(NFTA_TABLE_NAME, table);
+                comment(message, NFTA_TABLE_USERDATA, TABLE_COMMENT);
+            });
+    }
+
+    /// Removes the table with all that it holds.
+    pub(super) fn delete_table(&mut self, family: Family) {
+        let table = self.table;
+        self.batch.message(MessageType::DelTable, family, 0, |message| {
+            message.string(NFTA_TABLE_NAME, table);
+        });
+    }
+
+    /// Makes all sets and maps, empty.
+    pub(super) fn sets(&mut self, family: Family) {
+        let table = self.table;
+        for object in Object::ALL {
+            self.batch
+                .message(MessageType::NewSet, family, flag::CREATE, |message| {
+                    message.string(NFTA_SET_TABLE, table);
+                    object.declare(Layout::of(family), message);
+                });
+        }
+    }
+
+    /// Makes a chain and its rules.
+    pub(super) fn chain(&mut self, family: Family, chain: &ChainRules) {
+        let table = self.table;
+        self.batch
+            .message(MessageType::NewChain, family, flag::CREATE, |message| {
+                message.string(NFTA_CHAIN_TABLE, table);
+                message.string(NFTA_CHAIN_NAME, &chain.name);
+                if let Some(hook) = chain.hook {
+                    message.nested(NFTA_CHAIN_HOOK, |attributes| {
+                        attributes.be32(1, hook.number);
+                        attributes.bytes(2, &hook.priority.to_be_bytes());
+                    });
+                    message.be32(NFTA_CHAIN_POLICY, POLICY_ACCEPT);
+                    message.string(NFTA_CHAIN_TYPE, hook.kind);
+                }
+                comment(message, NFTA_CHAIN_USERDATA, chain.comment);
+            });
+        self.rules(family, chain);
+    }
+
+    /// Replaces the rules of a chain.
+    pub(super) fn replace_rules(&mut self, family: Family, chain: &ChainRules) {
+        let table = self.table;
+        self.batch.message(MessageType::DelRule, family, 0, |message| {
+            message.string(NFTA_RULE_TABLE, table);
+            message.string(NFTA_RULE_CHAIN, &chain.name);
+        });
+        self.rules(family, chain);
+    }
+
+    fn rules(&mut self, family: Family, chain: &ChainRules) {
+        let table = self.table;
+        for rule in &chain.rules {
+            let flags = flag::CREATE | flag::APPEND;
+            self.batch
+                .message(MessageType::NewRule, family, flags, |message| {
+                    message.string(NFTA_RULE_TABLE, table);
+                    message.string(NFTA_RULE_CHAIN, &chain.name);
+                    message.nested(NFTA_RULE_EXPRESSIONS, |list| {
+                        for expr in &rule.exprs {
+                            expr.encode(list);
+                        }
+                    });
+                    comment(message, NFTA_RULE_USERDATA, rule.comment);
+                });
+        }
+    }
+
+    /// Removes a chain that nothing leads to any more, with its rules.
+    pub(super) fn delete_chain(&mut self, family: Family, name: &str) {
+        let table = self.table;
+        self.batch.message(MessageType::DelChain, family, 0, |message| {
+            message.string(NFTA_CHAIN_TABLE, table);
+            message.string(NFTA_CHAIN_NAME, name);
+        });
+    }
+
+    /// Writes those of `changes` that `included` names: first everything that goes, then what comes,
+    /// verdicts last. A changed value is a removal and an addition.
+    pub(super) fn changes(&mut self, changes: &[Change<'_>], included: &[usize]) {
+        let mut removals: [Vec<usize>; BUCKETS] = [const { Vec::new() }; BUCKETS];
+        let mut additions: [Vec<usize>; BUCKETS] = [const { Vec::new() }; BUCKETS];
+        for &index in included {
+            let change = &changes[index];
+            let bucket = change.key.object() as usize * 2 + change.key.family() as usize;
+            if *change.held != Held::Absent {
+                removals[bucket].push(index);
+            }
+            if change.wanted.is_some() {
+                additions[bucket].push(index);
+            }
+        }
+        for (bucket, indices) in removals.iter().enumerate() {
+            self.elements(MessageType::DelElement, bucket, indices, |list, index| {
+                changes[index].key.encode_removal(list);
+            });
+        }
+        for (bucket, indices) in additions.iter().enumerate() {
+            self.elements(MessageType::NewElement, bucket, indices, |list, index| {
+                if let Change {
+                    key,
+                    wanted: Some(value),
+                    ..
+                } = changes[index]
+                {
+                    key.encode(value, list);
+                }
+            });
+        }
+    }
+
+    fn elements(
+        &mut self,
+        kind: MessageType,
+        bucket: usize,
+        indices: &[usize],
+        encode: impl Fn(&mut Attributes<'_>, usize),
+    ) {
+        let (object, family) = (Object::ALL[bucket / 2], Family::ALL[bucket % 2]);
+        let flags = match kind {
+            MessageType::NewElement => flag::CREATE,
+            _ => 0,
+        };
+        let Self { table, batch, placed } = self;
+        placed.reserve(indices.len());
+        batch.list(
+            (kind, family, flags),
+            |message| {
+                message.string(NFTA_SET_ELEM_LIST_TABLE, table);
+                message.string(NFTA_SET_ELEM_LIST_SET, object.name());
+            },
+            NFTA_SET_ELEM_LIST_ELEMENTS,
+            indices.iter().copied(),
+            |list, index| encode(list, *index),
+            |sequence, offset, change| {
+                placed.push(Placed {
+                    sequence,
+                    offset,
+                    change: *change,
+                    removal: kind == MessageType::DelElement,
+                });
+            },
+        );
+    }
+
+    /// The transaction as it is sent.
+    pub(super) fn seal(self) -> Sealed {
+        Sealed {
+            messages: self.batch.messages(),
+            bytes: self.batch.finish(),
+            placed: self.placed,
+        }
+    }
+}
+
+const BUCKETS: usize = Object::ALL.len() * 2;
+
+impl Sealed {
+    /// Whose fault it is that a message was refused, given the offset of the attribute to blame.
+    pub(super) fn blame(&self, sequence: u32, offset: Option<u32>) -> Blame {
+        let first = self.placed.partition_point(|placed| placed.sequence < sequence);
+        let message = &self.placed[first..];
+        let message = &message[..message.partition_point(|placed| placed.sequence == sequence)];
+        let Some(head) = message.first() else {
+            return Blame::Structure;
+        };
+        let Some(offset) = offset else {
+            return Blame::OneOf(message.iter().map(|placed| placed.change).collect());
+        };
+        if offset < head.offset {
+            return Blame::Structure;
+        }
+        let at = message.partition_point(|placed| placed.offset <= offset);
+        let Placed { change, removal, .. } = message[at - 1];
+        Blame::Change {
+            index: change,
+            removal,
+        }
+    }
+
+    /// The names of the expressions to blame in a refused rule: one if the kernel says which, else all of
+    /// them. None if the message is no rule.
+    pub(super) fn expressions(&self, sequence: u32, offset: Option<u32>) -> Vec<String> {
+        let Some(message) = message_at(&self.bytes, sequence) else {
+            return Vec::new();
+        };
+        let body = message.get(HEADERS..).unwrap_or_default();
+        if message.get(4).copied() != Some(MessageType::NewRule as u8) {
+            return Vec::new();
+        }
+        let end = |list: &[u8]| list.as_ptr() as usize - message.as_ptr() as usize;
+        let mut names = Vec::new();
+        for (_, list) in attributes(body).filter(|(kind, _)| *kind == NFTA_RULE_EXPRESSIONS) {
+            for (_, expr) in attributes(list) {
+                let blamed = offset.is_none_or(|offset| {
+                    let start = end(expr) - ATTRIBUTE_HEADER;
+                    (start..start + ATTRIBUTE_HEADER + expr.len()).contains(&(offset as usize))
+                });
+                let name = attributes(expr).find(|(kind, _)| *kind == NFTA_EXPR_NAME);
+                if let Some((_, name)) = name.filter(|_| blamed) {
+                    let name = name.strip_suffix(&[0]).unwrap_or(name);
+                    names.push(String::from_utf8_lossy(name).into_owned());
+                }
+            }
+        }
+        names
+    }
+}
+
+/// `nlmsghdr` and `nfgenmsg`.
+const HEADERS: usize = 20;
+const ATTRIBUTE_HEADER: usize = 4;
+const NFTA_EXPR_NAME: u16 = 1;
+
+fn comment(message: &mut Attributes<'_>, kind: u16, text: &str) {
+    if !text.is_empty() {
+        message.written(kind, |data| {
+            let mut text = text.as_bytes().to_vec();
+            text.push(0);
+            user_data(data, 0, &text);
+        });
+    }
+}
