@@ -172,11 +172,8 @@ fn service(
     families_and_addresses(spec, &name, before, allocator, objects)?;
     ports(spec, allocator);
     if text(spec, "type") == "LoadBalancer" {
-        for ingress in service["status"]["loadBalancer"]["ingress"]
-            .as_array_mut()
-            .into_iter()
-            .flatten()
-        {
+        let ingress = service.pointer_mut("/status/loadBalancer/ingress");
+        for ingress in ingress.and_then(Value::as_array_mut).into_iter().flatten() {
             if ingress["ip"].is_string() {
                 fill(ingress, &json!({"ipMode": "VIP"}));
             }

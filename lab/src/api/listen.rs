@@ -1,14 +1,18 @@
 //! The listener and its connections, on a thread of their own.
 
-use std::net::TcpListener as StdListener;
-use std::os::fd::AsFd;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use nix::sys::socket::{Backlog, Shutdown};
+use nix::errno::Errno;
+use nix::sys::socket::{Backlog, Shutdown, SockaddrStorage, bind, listen, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -40,24 +44,23 @@ pub(crate) struct Listener {
 impl Listener {
     /// Serves a bound socket, over TLS if given an acceptor.
     pub(crate) fn start(socket: StdListener, tls: Option<TlsAcceptor>, state: Arc<State>) -> Result<Self> {
-        socket
-            .set_nonblocking(true)
-            .context("making the listener non-blocking")?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("building the API's runtime")?;
-        let listener = {
-            let _inside = runtime.enter();
-            TcpListener::from_std(socket).context("watching the listener")?
-        };
+        let socket = Socket::new(socket).context("preparing the API's listener")?;
         let (orders, received) = watch::channel(Orders {
             accept: true,
             generation: 0,
             stop: false,
         });
         let (report, done) = std::sync::mpsc::channel();
-        let serve = move || runtime.block_on(accept(listener, tls, state, received, report));
+        let connection = Connection {
+            tls,
+            state,
+            orders: received,
+        };
+        let serve = move || runtime.block_on(accept(socket, connection, report));
         let thread = std::thread::Builder::new()
             .name("lab-api".to_owned())
             .spawn(serve)
@@ -88,58 +91,81 @@ impl Drop for Listener {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    state: Arc<State>,
-    mut orders: watch::Receiver<Orders>,
-    report: std::sync::mpsc::Sender<Orders>,
-) {
-    let mut listening = true;
+/// The bound socket, listening or not.
+struct Socket {
+    socket: StdListener,
+    address: SocketAddr,
+}
+
+impl Socket {
+    fn new(socket: StdListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+
+    /// Refuses connections. Linux has a listener stop when it is shut down, and take up again.
+    fn refuse(&self) -> io::Result<()> {
+        Ok(shutdown(self.socket.as_raw_fd(), Shutdown::Both)?)
+    }
+
+    /// Takes connections. The runtime has to look at the socket afresh: of the old one it remembers that it
+    /// was shut down.
+    fn listen(&self) -> io::Result<TcpListener> {
+        // A port that was not chosen but given is lost when the socket is shut down.
+        match bind(self.socket.as_raw_fd(), &SockaddrStorage::from(self.address)) {
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+        listen(&self.socket, Backlog::MAXALLOWABLE)?;
+        TcpListener::from_std(self.socket.try_clone()?)
+    }
+}
+
+/// Follows orders and takes connections.
+async fn accept(socket: Socket, mut connection: Connection, report: std::sync::mpsc::Sender<Orders>) {
+    let mut listener = None;
     loop {
-        let wanted = *orders.borrow_and_update();
-        if wanted.accept != listening {
-            let socket = listener.as_fd();
-            // On Linux shutting a listener down refuses connections, and listening again takes them.
-            let changed = if wanted.accept {
-                nix::sys::socket::listen(&socket, Backlog::MAXALLOWABLE)
-            } else {
-                use std::os::fd::AsRawFd;
-                nix::sys::socket::shutdown(socket.as_raw_fd(), Shutdown::Both)
-            };
-            if let Err(error) = changed {
-                tracing::error!("switching the API's listener: {error}");
-            }
-            listening = wanted.accept;
+        let wanted = *connection.orders.borrow_and_update();
+        if !wanted.accept && listener.take().is_some() {
+            complain(socket.refuse());
+        } else if wanted.accept && listener.is_none() {
+            listener = complain(socket.listen());
         }
         // Connections see the order themselves; giving way lets them follow it first.
         tokio::task::yield_now().await;
+        // Nobody may be waiting for the report any more.
         let _ = report.send(wanted);
         if wanted.stop {
             return;
         }
-        loop {
-            tokio::select! {
-                biased;
-                changed = orders.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    break;
-                }
-                Ok((stream, _)) = listener.accept(), if listening => {
-                    let connection = Connection {
-                        tls: tls.clone(),
-                        state: state.clone(),
-                        orders: orders.clone(),
-                    };
-                    tokio::spawn(connection.run(stream));
-                }
+        let mut orders = connection.orders.clone();
+        let taken = async {
+            match &listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            biased;
+            changed = orders.changed() => if changed.is_err() {
+                return;
+            },
+            taken = taken => if let Some((stream, _)) = complain(taken) {
+                tokio::spawn(connection.clone().run(stream));
+            },
         }
     }
 }
 
+/// Reports an error of the listener, for which there is nobody else to tell.
+fn complain<T>(result: io::Result<T>) -> Option<T> {
+    result
+        .inspect_err(|error| tracing::error!("the API's listener: {error}"))
+        .ok()
+}
+
+#[derive(Clone)]
 struct Connection {
     tls: Option<TlsAcceptor>,
     state: Arc<State>,
@@ -172,7 +198,10 @@ impl Connection {
 
     async fn speak(&self, stream: impl AsyncRead + AsyncWrite + Unpin, by_certificate: bool) {
         let state = &self.state;
-        let service = service_fn(|request| http::answer(state.clone(), by_certificate, request));
+        let service = service_fn(|request: ::http::Request<Incoming>| {
+            let request = request.map(|body| body.map_err(io::Error::other).boxed_unsync());
+            http::answer(state.clone(), by_certificate, request)
+        });
         // An error here is a connection that the client closed or a fault cut.
         let _ = http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service)

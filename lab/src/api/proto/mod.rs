@@ -114,3 +114,6 @@ pub(crate) fn encode_list<'a>(
 }
 
 pub(crate) use meta::ListMeta;
+
+#[cfg(test)]
+mod tests;
