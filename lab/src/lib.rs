@@ -9,5 +9,6 @@ pub mod demo;
 pub mod net;
 pub mod probe;
 pub mod scenario;
+mod sctp;
 pub mod serve;
 pub mod skip;

@@ -33,7 +33,7 @@ fn pods_and_nodes_reach_every_pod_and_are_seen_with_their_own_address() {
         for from in ["a", "b", "c", "node-1", "node-2"] {
             for pod in lab.pods() {
                 let to = SocketAddr::new(pod.ip(family), 8080);
-                for protocol in [Protocol::Tcp, Protocol::Udp] {
+                for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
                     let outcome = ask(&lab, from, protocol, to);
                     let what = format!("{from} asks {} at {to} by {protocol}: {outcome}", pod.name);
                     let answer = outcome.answer().unwrap_or_else(|| panic!("{what}"));

@@ -20,7 +20,7 @@ impl Connection {
     /// Opens one from a namespace; the inner error is what became of it instead.
     ///
     /// # Errors
-    /// When no attempt could be made, or the protocol has no connections (ping).
+    /// When no attempt could be made, or the protocol has no connections (SCTP here, ping).
     pub fn open(
         from: &Namespace,
         protocol: Protocol,
@@ -31,9 +31,9 @@ impl Connection {
         let socket = from.enter(|| match protocol {
             Protocol::Tcp => tcp::establish(to, deadline),
             Protocol::Udp => udp::associate(to),
-            Protocol::Ping => Err(io::Error::new(
+            Protocol::Sctp | Protocol::Ping => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                "a ping cannot be held open",
+                format!("a {protocol} probe cannot be held open"),
             )),
         })??;
         Ok(socket.map(|socket| Self { protocol, socket }))
@@ -47,7 +47,7 @@ impl Connection {
         let deadline = Deadline::after(timeout);
         match self.protocol {
             Protocol::Tcp => tcp::converse(&self.socket, "hello again", deadline),
-            Protocol::Udp | Protocol::Ping => udp::converse(&self.socket, deadline),
+            _ => udp::converse(&self.socket, deadline),
         }
     }
 }

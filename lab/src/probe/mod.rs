@@ -6,6 +6,7 @@
 mod connection;
 mod knock;
 mod ping;
+mod sctp;
 mod shares;
 mod socket;
 mod steady;
@@ -33,6 +34,8 @@ pub enum Protocol {
     Tcp,
     /// A UDP datagram each way.
     Udp,
+    /// An SCTP INIT, answered by an INIT ACK: as much of an association as kernels without SCTP sockets allow.
+    Sctp,
     /// An ICMP echo request; the port means nothing.
     Ping,
 }
@@ -42,6 +45,7 @@ impl std::fmt::Display for Protocol {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
             Self::Ping => "ping",
         })
     }
@@ -161,6 +165,7 @@ fn here(request: Request) -> io::Result<Outcome> {
     match request.protocol {
         Protocol::Tcp => tcp::request(request.to, request.timeout),
         Protocol::Udp => udp::request(request.to, request.timeout),
+        Protocol::Sctp => sctp::request(request.to, request.timeout),
         Protocol::Ping => ping::request(request.to.ip(), request.timeout),
     }
 }

@@ -22,6 +22,6 @@ pub(super) fn request(to: IpAddr, timeout: Duration) -> io::Result<Outcome> {
     }
     let packet = [echo_request, 0, 0, 0, 0, 0, 0, 1];
     exchange(&socket, &packet, Deadline::after(timeout), |_| {
-        Ok(Outcome::Pong(to))
+        Ok(Some(Outcome::Pong(to)))
     })
 }

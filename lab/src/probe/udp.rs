@@ -34,17 +34,18 @@ pub(super) fn converse(socket: &OwnedFd, deadline: Deadline) -> io::Result<Outco
     exchange(socket, b"hello", deadline, |answer| {
         String::from_utf8_lossy(answer)
             .parse()
-            .map(Outcome::Ok)
+            .map(|answer| Some(Outcome::Ok(answer)))
             .map_err(io::Error::other)
     })
 }
 
-/// Sends one packet through a connected socket, and reads what comes back or the error that comes instead.
+/// Sends one packet through a connected socket, and reads what comes back or the error that comes instead. A
+/// packet that `read` has no use for is passed over.
 pub(super) fn exchange(
     socket: &OwnedFd,
     packet: &[u8],
     deadline: Deadline,
-    read: impl Fn(&[u8]) -> io::Result<Outcome>,
+    read: impl Fn(&[u8]) -> io::Result<Option<Outcome>>,
 ) -> io::Result<Outcome> {
     match send(socket.as_raw_fd(), packet, MsgFlags::empty()) {
         // EPERM: a rule of this very host dropped it. If the rule also rejects, that error comes next.
@@ -57,7 +58,11 @@ pub(super) fn exchange(
         }
         let mut buffer = [0; 2048];
         match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Ok(length) => return read(&buffer[..length]),
+            Ok(length) => {
+                if let Some(outcome) = read(&buffer[..length])? {
+                    return Ok(outcome);
+                }
+            }
             Err(Errno::EAGAIN) => {}
             Err(error) => return outcome_of(socket, error).ok_or_else(|| error.into()),
         }

@@ -1,15 +1,16 @@
-//! Real TCP and UDP servers for pods, which answer with their name and the source address they saw.
+//! Real TCP, UDP and SCTP servers for pods, which answer with their name and the source address they saw.
 //!
 //! Every line (TCP) or datagram (UDP) that arrives gets one line back: an [`Answer`]. A connection may stay open
 //! for as many lines as the client likes. An HTTP request gets the same line as the body of a response, so that
 //! `curl` works too.
 
 mod answer;
+mod sctp;
 mod tcp;
 mod udp;
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::LazyLock;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result};
 use tokio::runtime::{Builder, Runtime};
@@ -36,7 +37,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves TCP and UDP on these ports of the member's IPv4 and IPv6 address, under the member's name. It
+    /// Serves TCP, UDP and SCTP on these ports of the member's IPv4 and IPv6 address, under the member's name. It
     /// listens when this returns.
     ///
     /// # Errors
@@ -50,37 +51,60 @@ impl Server {
         Self::start_at(member, &member.name, &addresses)
     }
 
-    /// Serves TCP and UDP on these addresses of the member, under a name of its own.
+    /// Serves TCP, UDP and SCTP on these addresses of the member, under a name of its own.
     ///
     /// # Errors
     /// As [`Server::start`].
     pub fn start_at(member: &Member, name: &str, addresses: &[SocketAddr]) -> Result<Self> {
         let runtime = RUNTIME.as_ref().context("start the servers' threads")?;
-        let bind = || -> Result<Vec<(TcpListener, UdpSocket)>> {
-            let both = |at: &SocketAddr| -> std::io::Result<_> {
-                let sockets = (TcpListener::bind(at)?, UdpSocket::bind(at)?);
-                sockets.0.set_nonblocking(true)?;
-                sockets.1.set_nonblocking(true)?;
-                Ok(sockets)
-            };
-            addresses
-                .iter()
-                .map(|at| both(at).with_context(|| format!("listen on {at} in {}", member.name)))
-                .collect()
-        };
-        let sockets = member.namespace.enter(bind)??;
+        let sockets = member
+            .namespace
+            .enter(|| Sockets::open(addresses))?
+            .with_context(|| format!("serve in {}", member.name))?;
         let _inside = runtime.enter();
-        let mut server = Self { tasks: Vec::new() };
-        for (tcp, udp) in sockets {
+        let name: Arc<str> = name.into();
+        let mut tasks = Vec::new();
+        for (tcp, udp) in sockets.tcp_and_udp {
             let tcp = tokio::net::TcpListener::from_std(tcp)?;
             let udp = tokio::net::UdpSocket::from_std(udp)?;
-            let tasks = [
-                runtime.spawn(tcp::serve(tcp, name.into())).abort_handle(),
-                runtime.spawn(udp::serve(udp, name.into())).abort_handle(),
-            ];
-            server.tasks.extend(tasks);
+            tasks.push(runtime.spawn(tcp::serve(tcp, Arc::clone(&name))).abort_handle());
+            tasks.push(runtime.spawn(udp::serve(udp, Arc::clone(&name))).abort_handle());
         }
-        Ok(server)
+        for (ip, ports, socket) in sockets.sctp {
+            let socket = tokio::net::UdpSocket::from_std(socket)?;
+            let serving = sctp::serve(socket, ip, ports.into(), Arc::clone(&name));
+            tasks.push(runtime.spawn(serving).abort_handle());
+        }
+        Ok(Self { tasks })
+    }
+}
+
+/// The sockets of a server, made in its namespace.
+#[derive(Default)]
+struct Sockets {
+    tcp_and_udp: Vec<(TcpListener, UdpSocket)>,
+    /// One raw socket an address, for all its ports.
+    sctp: Vec<(IpAddr, Vec<u16>, UdpSocket)>,
+}
+
+impl Sockets {
+    fn open(addresses: &[SocketAddr]) -> Result<Self> {
+        let mut sockets = Self::default();
+        for at in addresses {
+            let tcp = TcpListener::bind(at).with_context(|| format!("listen on {at} by TCP"))?;
+            let udp = UdpSocket::bind(at).with_context(|| format!("listen on {at} by UDP"))?;
+            tcp.set_nonblocking(true)?;
+            udp.set_nonblocking(true)?;
+            sockets.tcp_and_udp.push((tcp, udp));
+            match sockets.sctp.iter_mut().find(|(ip, ..)| *ip == at.ip()) {
+                Some((_, ports, _)) => ports.push(at.port()),
+                None => {
+                    let sctp = sctp::listen(at.ip()).with_context(|| format!("listen on {at} by SCTP"))?;
+                    sockets.sctp.push((at.ip(), vec![at.port()], sctp));
+                }
+            }
+        }
+        Ok(sockets)
     }
 }
 
