@@ -8,6 +8,7 @@ pub mod control_plane;
 pub mod demo;
 pub mod net;
 pub mod probe;
+pub mod proxy;
 pub mod scenario;
 mod sctp;
 pub mod serve;

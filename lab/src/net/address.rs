@@ -76,6 +76,11 @@ pub mod network {
         family.pick("198.51.100.0/24", "2001:db8:e::/64")
     }
 
+    /// Clients outside the cluster.
+    pub fn clients(family: Family) -> &'static str {
+        family.pick("192.0.2.0/24", "2001:db8:c::/64")
+    }
+
     /// The nodes' first addresses.
     pub fn nodes(family: Family) -> &'static str {
         family.pick("192.168.50.0/24", "fd00:50::/64")

@@ -5,8 +5,10 @@
 //!              eth0 ──────────── br-clients │ br-nodes ──────────────────────┘   │ vethI
 //!                                                                            eth0 pod
 //! ```
-//! The fabric routes: the ClusterIPs, load-balancer and external IPs go to the entry node, as a router or a
-//! cloud's load balancer would send them. Pods hang on their node by point-to-point links (the node answers
+//! The fabric routes: what clients send to ClusterIPs, load-balancer and external IPs goes to the entry node, as
+//! a router or a cloud's load balancer would send it. What a node sends out to such an address, because none of
+//! its rules takes it, ends at the fabric, which stands for the host behind it: nothing listens there, so
+//! the sender gets a TCP reset at once. Pods hang on their node by point-to-point links (the node answers
 //! for 169.254.1.1 and fe80::1), so that every packet between pods is routed and tracked by the node. The
 //! node's end of such a link has no global address: masqueraded traffic shows the node's own address.
 
@@ -44,6 +46,9 @@ const FORWARDING: &[(&str, &str)] = &[
     ("net/ipv6/icmp/ratelimit", "0"),
 ];
 
+/// The fabric's routes for what comes in from clients.
+const CLIENTS_TABLE: &str = "100";
+
 /// Sets up the whole lab: kernel settings, then links, addresses and routes, the fabric first.
 pub(super) fn build(fabric: &Namespace, members: &[Member], entry: u8) -> Result<()> {
     for member in members {
@@ -52,6 +57,20 @@ pub(super) fn build(fabric: &Namespace, members: &[Member], entry: u8) -> Result
     }
     prepare(fabric, true)?;
     run(fabric, &fabric_script(members, entry)?)?;
+    for family in Family::ALL {
+        // Not in the script, as ip takes the family of a rule from its command line only.
+        let rule = |args: &str| {
+            let args: Vec<_> = [family.pick("-4", "-6"), "rule"]
+                .into_iter()
+                .chain(args.split(' '))
+                .collect();
+            fabric.run("ip", &args)
+        };
+        // What clients send is routed on, also to addresses that are the fabric's own for everybody else.
+        rule(&format!("add pref 1 iif br-clients table {CLIENTS_TABLE}"))?;
+        rule("add pref 2 table local")?;
+        rule("del pref 0")?;
+    }
     // Nodes make the links of their pods, so pods come last.
     for node in members {
         if let Role::Node { number } = node.role {
@@ -109,7 +128,16 @@ fn fabric_script(members: &[Member], entry: u8) -> Result<String> {
             network::load_balancer_ips(family),
             network::external_ips(family),
         ] {
-            writeln!(s, "route add {network} via {via}")?;
+            writeln!(s, "route add {network} via {via} table {CLIENTS_TABLE}")?;
+            writeln!(s, "route add local {network} dev lo")?;
+        }
+        let pods = network::pods(family);
+        writeln!(s, "route add unreachable {pods} table {CLIENTS_TABLE}")?;
+        for member in members {
+            if let Role::Node { number } = member.role {
+                let (pods, via) = (network::pods_of_node(number, family), member.ip(family));
+                writeln!(s, "route add {pods} via {via}")?;
+            }
         }
     }
     for member in members {

@@ -2,13 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use nix::sys::socket::{SockProtocol, SockType};
 
 use super::Outcome;
-use super::socket::{Deadline, connect, open, outcome_of};
+use super::socket::{Deadline, connect, open, outcome_of, unused_port};
 use super::udp::exchange;
 use crate::sctp::Packet;
 
@@ -20,7 +19,7 @@ pub(super) fn request(to: SocketAddr, timeout: Duration) -> io::Result<Outcome> 
         return outcome_of(&socket, error).ok_or_else(|| error.into());
     }
     let init = Packet {
-        from: next_port(),
+        from: unused_port(),
         to: to.port(),
         tag: 0x6b75_6265,
         cookie: None,
@@ -38,10 +37,4 @@ pub(super) fn request(to: SocketAddr, timeout: Duration) -> io::Result<Outcome> 
             .map(|answer| Some(Outcome::Ok(answer)))
             .map_err(io::Error::other)
     })
-}
-
-/// The kernel chooses no port for a raw socket, so it is done here: the next one of the ephemeral range.
-fn next_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    32768 + NEXT.fetch_add(1, Ordering::Relaxed) % 28000
 }

@@ -1,8 +1,9 @@
 //! What the kinds of probes share: a non-blocking socket that learns of ICMP errors, and waiting with a deadline.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -34,6 +35,34 @@ pub(super) fn open(to: IpAddr, kind: SockType, protocol: Option<SockProtocol>) -
 /// `connect`, in whichever family the address has.
 pub(super) fn connect(socket: &OwnedFd, to: SocketAddr) -> nix::Result<()> {
     nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to))
+}
+
+/// The next source port, none twice in 28,000 requests: conntrack remembers UDP flows for minutes, and a request
+/// from a port that was used before would follow an old entry instead of the rules.
+pub(super) fn unused_port() -> u16 {
+    const FIRST: u16 = 32768;
+    const COUNT: u16 = 28000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let following = |offset| Some((offset + 1) % COUNT);
+    FIRST
+        + NEXT
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, following)
+            .unwrap_or_default()
+}
+
+/// Binds a socket to the next source port that is free.
+pub(super) fn bind_unused(socket: &OwnedFd, to: IpAddr) -> nix::Result<()> {
+    let any: IpAddr = match to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    loop {
+        let at = SockaddrStorage::from(SocketAddr::new(any, unused_port()));
+        match nix::sys::socket::bind(socket.as_raw_fd(), &at) {
+            Err(Errno::EADDRINUSE) => {}
+            bound => return bound,
+        }
+    }
 }
 
 /// The kernel's pending error of a socket.
@@ -77,7 +106,7 @@ pub(super) fn outcome_of(socket: &OwnedFd, error: Errno) -> Option<Outcome> {
         Errno::ECONNREFUSED if icmp_queued(socket) => Some(Outcome::Refused(RefusedBy::Icmp)),
         Errno::ECONNREFUSED => Some(Outcome::Refused(RefusedBy::Reset)),
         Errno::ETIMEDOUT => Some(Outcome::Timeout),
-        Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ENOPROTOOPT | Errno::EACCES => {
+        Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ENOPROTOOPT | Errno::EPROTO | Errno::EACCES => {
             Some(Outcome::Unreachable(error.desc().to_lowercase()))
         }
         _ => None,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,15 @@ use crate::net::Namespace;
 /// A thread that makes one request after the other until it is stopped.
 #[derive(Debug)]
 pub struct Steady {
-    stop: Arc<AtomicBool>,
+    control: Arc<Control>,
     thread: Option<JoinHandle<io::Result<SteadyReport>>>,
+}
+
+#[derive(Debug)]
+struct Control {
+    made: AtomicUsize,
+    /// Stop when so many are made.
+    most: AtomicUsize,
 }
 
 /// What became of the requests of a [`Steady`].
@@ -30,21 +37,25 @@ pub struct SteadyReport {
 impl Steady {
     /// Starts: one request, a pause, the next, each over a new connection.
     pub fn start(from: &Namespace, request: Request, pause: Duration) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (from, stopped) = (from.clone(), Arc::clone(&stop));
-        let thread = thread::spawn(move || from.enter(|| run(request, pause, &stopped))?);
+        let control = Arc::new(Control {
+            made: AtomicUsize::new(0),
+            most: AtomicUsize::new(usize::MAX),
+        });
+        let (from, controlled) = (from.clone(), Arc::clone(&control));
+        let thread = thread::spawn(move || from.enter(|| run(request, pause, &controlled))?);
         Self {
-            stop,
+            control,
             thread: Some(thread),
         }
     }
 
-    /// Stops after the request under way, and reports.
+    /// Stops after this many more requests, and reports.
     ///
     /// # Errors
     /// When requests could not be made at all.
-    pub fn stop(mut self) -> io::Result<SteadyReport> {
-        self.stop.store(true, Ordering::Relaxed);
+    pub fn stop_after(mut self, more: usize) -> io::Result<SteadyReport> {
+        let most = self.control.made.load(Ordering::Relaxed) + more;
+        self.control.most.store(most, Ordering::Relaxed);
         let Some(thread) = self.thread.take() else {
             return Ok(SteadyReport::default());
         };
@@ -56,14 +67,14 @@ impl Steady {
 
 impl Drop for Steady {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.control.most.store(0, Ordering::Relaxed);
     }
 }
 
-fn run(request: Request, pause: Duration, stop: &AtomicBool) -> io::Result<SteadyReport> {
+fn run(request: Request, pause: Duration, control: &Control) -> io::Result<SteadyReport> {
     let mut report = SteadyReport::default();
     let start = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
+    while control.made.load(Ordering::Relaxed) < control.most.load(Ordering::Relaxed) {
         let asked = Instant::now();
         let outcome = here(request)?;
         report.slowest = report.slowest.max(asked.elapsed());
@@ -71,6 +82,7 @@ fn run(request: Request, pause: Duration, stop: &AtomicBool) -> io::Result<Stead
         if outcome.answer().is_none() {
             report.failures.push((asked - start, outcome));
         }
+        control.made.fetch_add(1, Ordering::Relaxed);
         thread::sleep(pause);
     }
     Ok(report)

@@ -132,7 +132,7 @@ fn an_open_connection_goes_on_when_the_rules_are_gone_and_steady_new_ones_do_not
         before.iter().all(|outcome| outcome.answer().is_some()),
         "{before:?}"
     );
-    let report = steady.stop().unwrap();
+    let report = steady.stop_after(1).unwrap();
     assert!(
         report.shares.answered() > 0 && report.shares.failed() > 0,
         "{}",

@@ -10,7 +10,7 @@ use nix::poll::PollFlags;
 use nix::sys::socket::{MsgFlags, SockProtocol, SockType, recv, send};
 
 use super::Outcome;
-use super::socket::{Deadline, connect, open, outcome_of};
+use super::socket::{Deadline, bind_unused, connect, open, outcome_of};
 
 /// Sends one datagram and waits for the answer.
 pub(super) fn request(to: SocketAddr, timeout: Duration) -> io::Result<Outcome> {
@@ -23,6 +23,7 @@ pub(super) fn request(to: SocketAddr, timeout: Duration) -> io::Result<Outcome> 
 /// A socket that talks to one address only, and so learns of errors from there.
 pub(super) fn associate(to: SocketAddr) -> io::Result<Result<OwnedFd, Outcome>> {
     let socket = open(to.ip(), SockType::Datagram, Some(SockProtocol::Udp))?;
+    bind_unused(&socket, to.ip())?;
     match connect(&socket, to) {
         Ok(()) => Ok(Ok(socket)),
         Err(error) => outcome_of(&socket, error).map(Err).ok_or_else(|| error.into()),

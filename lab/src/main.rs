@@ -1,0 +1,44 @@
+//! `lab`: the test bench's program. Parses the command line and hands over.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+mod scenarios;
+
+/// Network namespaces as nodes, pods and clients, with real kube-proxies on the nodes. Needs root.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version)]
+struct Lab {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Play the scenarios: one behaviour of kube-proxy each, with real packets.
+    Scenarios(scenarios::Arguments),
+}
+
+fn main() -> Result<ExitCode> {
+    match Lab::parse().command {
+        Command::Scenarios(arguments) => scenarios::run(&arguments),
+    }
+}
+
+/// The kube-proxy that was asked for, or the one built beside this program.
+fn kube_proxy(asked: Option<&PathBuf>) -> Result<PathBuf> {
+    let path = match asked {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("kube-proxy"),
+    };
+    let found = path.canonicalize();
+    found.with_context(|| {
+        format!(
+            "find {}: build kube-proxy, or name one by --kube-proxy",
+            path.display()
+        )
+    })
+}

@@ -1,0 +1,170 @@
+//! What is expected of a request, as scenarios write it:
+//!
+//! | text | meaning |
+//! |---|---|
+//! | `a b` | a and b answer, each of them at least once, and nobody else |
+//! | `a b, seen as node-1` | …and the servers saw the address of node-1 |
+//! | `a b, seen as itself` | …and the servers saw the address of whoever asked |
+//! | `a b, seen as its node` | …and they saw that of the node whose rules come first: the asker's, or the entry node for a client |
+//! | `a b, on 8081` | …at their port 8081 |
+//! | `a, seen as its node; b, seen as itself` | different things for different servers |
+//! | `pong` | an echo reply |
+//! | `refused` | refused actively: `refused by rule` with an ICMP port-unreachable, `refused by host` with a TCP reset |
+//! | | (also the sign that no rule took the packet: it left the node, and the host behind the fabric reset it) |
+//! | `timeout`, `unreachable` | nothing came back; an ICMP message said that there is no way |
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Deserializer};
+
+use crate::probe::{Outcome, RefusedBy};
+
+/// What is expected of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// Answers, each entry for some servers.
+    Answers(Vec<Answers>),
+    /// An echo reply.
+    Pong,
+    /// A refusal; of this kind, if given.
+    Refused(Option<RefusedBy>),
+    /// Silence.
+    Timeout,
+    /// No way there.
+    Unreachable,
+}
+
+/// Servers that answer, and what they see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answers {
+    servers: BTreeSet<String>,
+    port: Option<u16>,
+    seen_as: Option<String>,
+}
+
+impl Expectation {
+    /// Whether one outcome is among the expected. `resolve` turns the words after "seen as" into an address.
+    ///
+    /// # Errors
+    /// When it is not: why.
+    pub(super) fn admits(&self, outcome: &Outcome, resolve: impl Fn(&str) -> Result<IpAddr>) -> Result<()> {
+        let fits = match (self, outcome) {
+            (Self::Answers(expected), Outcome::Ok(answer)) => {
+                let entry = expected.iter().find(|e| e.servers.contains(&answer.server));
+                let entry = entry.with_context(|| format!("{} should not answer", answer.server))?;
+                if let Some(port) = entry.port {
+                    ensure!(answer.port == port, "the port should be {port}");
+                }
+                if let Some(name) = &entry.seen_as {
+                    let ip = resolve(name)?;
+                    ensure!(answer.seen_as() == ip, "it should be seen as {name} ({ip})");
+                }
+                true
+            }
+            (Self::Refused(expected), Outcome::Refused(by)) => expected.is_none_or(|e| e == *by),
+            (Self::Pong, Outcome::Pong(_))
+            | (Self::Timeout, Outcome::Timeout)
+            | (Self::Unreachable, Outcome::Unreachable(_)) => true,
+            _ => false,
+        };
+        ensure!(fits, "it should be: {self}");
+        Ok(())
+    }
+
+    /// The servers that must all answer.
+    pub(super) fn servers(&self) -> BTreeSet<&str> {
+        match self {
+            Self::Answers(expected) => expected
+                .iter()
+                .flat_map(|e| &e.servers)
+                .map(String::as_str)
+                .collect(),
+            _ => BTreeSet::new(),
+        }
+    }
+}
+
+impl std::str::FromStr for Expectation {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text.trim() {
+            "pong" => Self::Pong,
+            "refused" => Self::Refused(None),
+            "refused by rule" => Self::Refused(Some(RefusedBy::Icmp)),
+            "refused by host" => Self::Refused(Some(RefusedBy::Reset)),
+            "timeout" => Self::Timeout,
+            "unreachable" => Self::Unreachable,
+            answers => Self::Answers(answers.split(';').map(str::parse).collect::<Result<_>>()?),
+        })
+    }
+}
+
+impl std::str::FromStr for Answers {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut parts = text.split(',').map(str::trim);
+        let servers = parts
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(str::to_owned);
+        let mut answers = Self {
+            servers: servers.collect(),
+            port: None,
+            seen_as: None,
+        };
+        ensure!(!answers.servers.is_empty(), "{text:?} names no server");
+        for part in parts {
+            if let Some(port) = part.strip_prefix("on ") {
+                answers.port = Some(port.parse()?);
+            } else if let Some(name) = part.strip_prefix("seen as ") {
+                answers.seen_as = Some(name.to_owned());
+            } else {
+                bail!("{part:?} is neither \"on PORT\" nor \"seen as NAME\"");
+            }
+        }
+        Ok(answers)
+    }
+}
+
+impl std::fmt::Display for Expectation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Answers(expected) => {
+                let texts: Vec<_> = expected.iter().map(Answers::to_string).collect();
+                f.write_str(&texts.join("; "))
+            }
+            Self::Pong => f.write_str("pong"),
+            Self::Refused(None) => f.write_str("refused"),
+            Self::Refused(Some(RefusedBy::Icmp)) => f.write_str("refused by rule"),
+            Self::Refused(Some(RefusedBy::Reset)) => f.write_str("refused by host"),
+            Self::Timeout => f.write_str("timeout"),
+            Self::Unreachable => f.write_str("unreachable"),
+        }
+    }
+}
+
+impl std::fmt::Display for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.servers.iter().map(String::as_str).collect();
+        f.write_str(&names.join(" "))?;
+        if let Some(port) = self.port {
+            write!(f, ", on {port}")?;
+        }
+        if let Some(name) = &self.seen_as {
+            write!(f, ", seen as {name}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Expectation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}

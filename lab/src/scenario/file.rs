@@ -1,0 +1,326 @@
+//! The file format of scenarios.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::expectation::Expectation;
+use super::placeholder;
+use crate::net::{Family, Topology};
+
+/// A scenario file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Scenario {
+    /// The behaviour that it proves, in a sentence.
+    pub behaviour: String,
+    /// Number of nodes.
+    #[serde(default = "two")]
+    pub nodes: u8,
+    /// Pods by name, with the number of their node.
+    #[serde(default = "usual_pods")]
+    pub pods: BTreeMap<String, u8>,
+    /// The pods that serve, on [`Scenario::ports`]; a pod of this list that starts later is named in a step.
+    #[serde(default = "usual_servers")]
+    pub servers: Vec<String>,
+    /// The ports that every server serves.
+    #[serde(default = "usual_ports")]
+    pub ports: Vec<u16>,
+    /// Number of outside clients.
+    #[serde(default = "one")]
+    pub clients: u8,
+    /// Families to play in; both unless given.
+    #[serde(default = "both_families", deserialize_with = "families")]
+    pub families: Vec<Family>,
+    /// Modes to play in; all unless given.
+    #[serde(default)]
+    pub modes: Modes,
+    /// Where kube-proxy gets its objects from, if that matters.
+    #[serde(default)]
+    pub source: Option<SourceKind>,
+    /// Fields of KubeProxyConfiguration, over those of [`crate::proxy::config`].
+    #[serde(default)]
+    pub config: Value,
+    /// No kube-proxy runs until a step starts it.
+    #[serde(default)]
+    pub stopped: bool,
+    /// Objects that are there from the start: YAML documents, separated by `---` lines.
+    #[serde(default)]
+    pub objects: String,
+    /// Manifest files that are there from the start, by file name, written as they are.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    /// EndpointSlices that are there from the start, by Service; see [`Step::endpoints`].
+    #[serde(default)]
+    pub endpoints: BTreeMap<String, Vec<EndpointEntry>>,
+    /// What happens.
+    pub steps: Vec<Step>,
+}
+
+/// One step: `ask`, or one or more of the others, which then happen in the order of this list.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Step {
+    /// A request, `PROTOCOL ADDRESS:PORT` (ping: no port), made from the places that `expect` names.
+    pub ask: Option<Ask>,
+    /// What becomes of the request, by where it comes from: one or more names of pods, nodes or clients.
+    pub expect: BTreeMap<String, Expectation>,
+    /// What is expected instead in certain modes.
+    pub except_in: BTreeMap<String, BTreeMap<String, Expectation>>,
+    /// Opens connections that stay open, by name.
+    pub hold: BTreeMap<String, Flow>,
+    /// Starts flows of new connections that go on in the background, by name.
+    pub steady: BTreeMap<String, Flow>,
+    /// Loads rules with `nft -f`, by one or more names of nodes.
+    pub rules: BTreeMap<String, String>,
+    /// Starts serving in pods, on [`Scenario::ports`].
+    pub serve: Vec<String>,
+    /// Objects that are created or changed.
+    pub apply: String,
+    /// Manifest files that are written, by file name; an empty one is removed.
+    pub files: BTreeMap<String, String>,
+    /// EndpointSlices that are created or changed, by Service, as the cluster's controller would write them: one
+    /// slice of the family in play, its ports from the Service's (numeric) target ports. Entries are names
+    /// of pods, or maps: `{pod: a, ready: false, serving: true, terminating: true}`.
+    pub endpoints: BTreeMap<String, Vec<EndpointEntry>>,
+    /// Objects that are deleted: `KIND/NAME`, or `KIND/NAMESPACE/NAME`.
+    pub delete: Vec<String>,
+    /// Kills the kube-proxy of these nodes.
+    pub kill: Vec<String>,
+    /// Starts the kube-proxy of these nodes.
+    pub start: Vec<String>,
+    /// Held connections that still work, to the same server.
+    pub still: Vec<String>,
+    /// Ends steady flows after some more requests: not one may have failed.
+    pub unfailing: Vec<String>,
+    /// Stops serving in pods: listeners and connections are closed.
+    pub unserve: Vec<String>,
+}
+
+/// A request without a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// How.
+    pub protocol: crate::probe::Protocol,
+    /// Whom.
+    pub to: std::net::SocketAddr,
+}
+
+/// A connection that is held open, or a flow of new ones.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Flow {
+    /// The pod, node or client that it comes from.
+    pub from: String,
+    /// The request.
+    pub ask: Ask,
+}
+
+/// An endpoint of a slice.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum EndpointEntry {
+    /// A ready pod.
+    Pod(String),
+    /// A pod with conditions, or other fields of an endpoint.
+    Fields {
+        /// The pod.
+        pod: String,
+        /// Fields of the endpoint (`hints`, …) or of its conditions (`ready`, `serving`, `terminating`).
+        #[serde(flatten)]
+        fields: BTreeMap<String, Value>,
+    },
+}
+
+/// Where kube-proxy gets its objects from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceKind {
+    /// A folder of manifests.
+    #[default]
+    Manifests,
+    /// The in-process Kubernetes API.
+    Api,
+}
+
+impl std::str::FromStr for SourceKind {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "manifests" => Ok(Self::Manifests),
+            "api" => Ok(Self::Api),
+            _ => anyhow::bail!("the source is manifests or api"),
+        }
+    }
+}
+
+/// Modes to play in.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Modes(Option<Vec<String>>);
+
+impl Modes {
+    /// Whether the scenario is for this mode.
+    pub fn includes(&self, mode: &str) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|modes| modes.iter().any(|m| m == mode))
+    }
+}
+
+impl Scenario {
+    /// Reads a file for a family.
+    ///
+    /// # Errors
+    /// When it is not a scenario, or names a pod that it does not have.
+    pub fn read(text: &str, family: Family) -> Result<Self> {
+        let outline = Self::outline(text)?;
+        Self::parse(&placeholder::fill(text, |name| {
+            placeholder::value(name, family, &outline)
+        })?)
+    }
+
+    /// Reads a file for what does not depend on the family; every placeholder is an arbitrary address.
+    ///
+    /// # Errors
+    /// As [`Scenario::read`].
+    pub fn outline(text: &str) -> Result<Self> {
+        Self::parse(&placeholder::fill(text, |_| Ok("0.0.0.0".to_owned()))?)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let scenario: Self = serde_saphyr::from_str(text).map_err(|error| anyhow::anyhow!("{error}"))?;
+        for name in &scenario.servers {
+            ensure!(
+                scenario.pods.contains_key(name),
+                "servers: there is no pod {name}"
+            );
+        }
+        for (number, step) in (1..).zip(&scenario.steps) {
+            let problem = step.problem();
+            ensure!(
+                problem.is_none(),
+                "step {number}: {}",
+                problem.unwrap_or_default()
+            );
+        }
+        Ok(scenario)
+    }
+
+    /// The number of a pod's node and its number there, as [`crate::net::Lab::build`] gives them.
+    pub(super) fn pod(&self, name: &str) -> Option<(u8, u8)> {
+        let node = *self.pods.get(name)?;
+        let earlier = self.pods.iter().take_while(|(other, _)| *other != name);
+        let number = earlier.filter(|(_, other)| **other == node).count() + 1;
+        Some((node, u8::try_from(number).ok()?))
+    }
+
+    /// The lab that it is played in.
+    pub(super) fn topology(&self) -> Topology {
+        Topology {
+            nodes: self.nodes,
+            pods: self
+                .pods
+                .iter()
+                .map(|(name, node)| (name.clone(), *node))
+                .collect(),
+            clients: self.clients,
+            entry: 1,
+        }
+    }
+}
+
+impl Step {
+    fn problem(&self) -> Option<&'static str> {
+        match &self.ask {
+            Some(_) if self.expect.is_empty() => Some("ask without expect"),
+            None if !self.expect.is_empty() => Some("expect without ask"),
+            _ => None,
+        }
+    }
+
+    /// The expectations of a mode: those of `expect`, replaced by those of `except-in`.
+    pub(super) fn expectations(&self, mode: &str) -> BTreeMap<String, Expectation> {
+        let by_place = |map: &BTreeMap<String, Expectation>| -> Vec<(String, Expectation)> {
+            let places = |(names, expectation): (&String, &Expectation)| {
+                let each = names
+                    .split_whitespace()
+                    .map(|name| (name.to_owned(), expectation.clone()));
+                each.collect::<Vec<_>>()
+            };
+            map.iter().flat_map(places).collect()
+        };
+        let mut expectations = BTreeMap::from_iter(by_place(&self.expect));
+        if let Some(exceptions) = self.except_in.get(mode) {
+            expectations.extend(by_place(exceptions));
+        }
+        expectations
+    }
+}
+
+impl<'de> Deserialize<'de> for Ask {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        ask(&text).map_err(|error| serde::de::Error::custom(format!("{text}: {error:#}")))
+    }
+}
+
+fn ask(text: &str) -> Result<Ask> {
+    use crate::probe::Protocol;
+    let (protocol, to) = text
+        .split_once(' ')
+        .context("a request is PROTOCOL ADDRESS:PORT")?;
+    if protocol == "ping" {
+        return Ok(Ask {
+            protocol: Protocol::Ping,
+            to: (to.parse::<std::net::IpAddr>()?, 0).into(),
+        });
+    }
+    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+        .into_iter()
+        .find(|p| p.to_string() == protocol);
+    // The last colon is the port's, so that IPv6 addresses need no brackets.
+    let (ip, port) = to.rsplit_once(':').context("a port is missing")?;
+    Ok(Ask {
+        protocol: protocol.context("the protocol is tcp, udp, sctp or ping")?,
+        to: (ip.parse::<std::net::IpAddr>()?, port.parse()?).into(),
+    })
+}
+
+fn two() -> u8 {
+    2
+}
+
+fn one() -> u8 {
+    1
+}
+
+fn usual_pods() -> BTreeMap<String, u8> {
+    [("a", 1), ("b", 1), ("c", 2), ("x", 1), ("y", 2)]
+        .map(|(name, node)| (name.to_owned(), node))
+        .into()
+}
+
+fn usual_servers() -> Vec<String> {
+    ["a", "b", "c"].map(str::to_owned).to_vec()
+}
+
+fn usual_ports() -> Vec<u16> {
+    vec![8080, 8081]
+}
+
+fn both_families() -> Vec<Family> {
+    Family::ALL.to_vec()
+}
+
+fn families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Family>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let family = |name: &String| {
+        let known = Family::ALL.into_iter().find(|family| family.to_string() == *name);
+        known.ok_or_else(|| serde::de::Error::custom(format!("{name} is no family: IPv4 or IPv6")))
+    };
+    names.iter().map(family).collect()
+}

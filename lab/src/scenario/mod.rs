@@ -1,0 +1,115 @@
+//! Scenarios: one behaviour of kube-proxy a file, played with real packets.
+//!
+//! A scenario is a YAML file below `lab/scenarios/`:
+//!
+//! ```yaml
+//! behaviour: A Service with two endpoints is reached at its ClusterIP.   # the sentence that it proves
+//! objects: |                       # Kubernetes objects, as they are written everywhere
+//!   apiVersion: v1
+//!   kind: Service
+//!   metadata: {name: web}
+//!   spec: {clusterIP: $(cluster-ip-1), ports: [{port: 80, targetPort: 8080}]}
+//! endpoints: {web: [a, c]}         # EndpointSlice of the Service web: pods a and c, ready
+//! steps:
+//! - ask: tcp $(cluster-ip-1):80    # or udp, sctp, ping
+//!   expect:
+//!     x y: a c, seen as itself     # from pods x and y: a and c answer, both and nobody else
+//!     node-1: a c, seen as itself
+//! - endpoints: {web: []}
+//! - ask: tcp $(cluster-ip-1):80
+//!   expect: {x node-1: refused}
+//! ```
+//!
+//! [`file`] documents every key, [`expectation`] how outcomes are written, [`placeholder`] what stands in
+//! `$(…)`. Unless a scenario says otherwise it is played once for IPv4 and once for IPv6 in every
+//! mode, in a lab of two nodes with the pods a and b (on node-1) and c (on node-2), which serve ports 8080 and
+//! 8081 by TCP, UDP and SCTP, the pods x (on node-1) and y (on node-2), which serve nothing, and one client outside.
+//!
+//! After a change an expectation may take a while to come true (ten seconds at most), but then it must hold
+//! once more, without another try: a behaviour that comes and goes fails.
+
+mod ask;
+mod cluster;
+mod expectation;
+pub mod file;
+mod object;
+mod placeholder;
+mod play;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use file::SourceKind;
+
+use crate::net::Family;
+use crate::proxy::MODES;
+
+pub use play::{Failure, Player};
+
+/// One scenario in one mode and family.
+#[derive(Clone, Debug)]
+pub struct Play {
+    /// The file.
+    pub path: PathBuf,
+    /// The behaviour, in a sentence.
+    pub behaviour: String,
+    /// The mode.
+    pub mode: &'static str,
+    /// The family.
+    pub family: Family,
+    /// Where kube-proxy gets its objects from.
+    pub source: SourceKind,
+}
+
+impl Play {
+    /// `FILE::MODE::FAMILY`, such as `cluster-ip-tcp::nftables::ipv4`.
+    pub fn name(&self) -> String {
+        let file = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        format!("{file}::{}::{}", self.mode, self.family.pick("ipv4", "ipv6"))
+    }
+}
+
+/// The folder of this repository's scenarios.
+pub fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios"))
+}
+
+/// All plays of a folder's scenarios, in order of name. Where the source does not matter, it is the given one; a
+/// scenario for another source only is left out if one is given.
+///
+/// # Errors
+/// When the folder or a file cannot be read as what it should be.
+pub fn plays(folder: &Path, source: Option<SourceKind>) -> Result<Vec<Play>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("read the folder {}", folder.display()))?;
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    paths.sort();
+    let mut plays = Vec::new();
+    for path in paths {
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let scenario = file::Scenario::outline(&text).with_context(|| path.display().to_string())?;
+        if source.is_some() && scenario.source.is_some_and(|only| Some(only) != source) {
+            continue;
+        }
+        for &mode in MODES {
+            for family in Family::ALL {
+                if scenario.modes.includes(mode) && scenario.families.contains(&family) {
+                    plays.push(Play {
+                        path: path.clone(),
+                        behaviour: scenario.behaviour.clone(),
+                        mode,
+                        family,
+                        source: scenario.source.or(source).unwrap_or_default(),
+                    });
+                }
+            }
+        }
+    }
+    Ok(plays)
+}

@@ -1,0 +1,372 @@
+//! Plays one scenario in one mode and family: lab, servers, kube-proxies, then step by step.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use tempfile::TempDir;
+
+use super::Play;
+use super::ask::Question;
+use super::cluster::Cluster;
+use super::file::{EndpointEntry, Flow, Scenario, Step};
+use super::object;
+use crate::net::Lab;
+use crate::probe::{Connection, Outcome, Request, Steady};
+use crate::proxy::{self, KubeProxy, Setup};
+use crate::serve::Server;
+
+/// Timeout of a request in a flow: long enough that only a lost packet or a refusal is a failure.
+const FLOW_TIMEOUT: Duration = Duration::from_secs(4);
+/// Pause between the requests of a steady flow.
+const FLOW_PAUSE: Duration = Duration::from_millis(1);
+/// Requests that a steady flow makes at least.
+const FLOW_REQUESTS: usize = 100;
+
+/// Plays scenarios with one kube-proxy program.
+#[derive(Clone, Debug)]
+pub struct Player {
+    /// The program.
+    pub program: PathBuf,
+    /// Keeps a failed lab up until this returns.
+    pub on_failure: Option<fn(&Lab)>,
+}
+
+/// A scenario that did not go as expected.
+#[derive(Debug)]
+pub struct Failure {
+    /// The behaviour that is not there.
+    pub behaviour: String,
+    /// What was expected and what came.
+    pub error: anyhow::Error,
+    /// Rules and logs of the nodes.
+    pub circumstances: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            behaviour,
+            error,
+            circumstances,
+        } = self;
+        write!(f, "not so: {behaviour}\n{error:#}\n{circumstances}")
+    }
+}
+
+impl Player {
+    /// Plays one; needs root.
+    ///
+    /// # Errors
+    /// When anything is not as the scenario expects it.
+    pub fn play(&self, play: &Play) -> Result<(), Box<Failure>> {
+        let failure = |error, circumstances| {
+            Box::new(Failure {
+                behaviour: play.behaviour.clone(),
+                error,
+                circumstances,
+            })
+        };
+        let stage = Stage::set(play, &self.program);
+        let mut stage = stage.map_err(|error| failure(error, String::new()))?;
+        stage.run().map_err(|error| {
+            if let Some(look) = self.on_failure {
+                look(&stage.lab);
+            }
+            failure(error, stage.circumstances())
+        })
+    }
+}
+
+/// A scenario under way.
+struct Stage {
+    scenario: Scenario,
+    play: Play,
+    program: PathBuf,
+    // Before the lab, so that processes and flows end first.
+    proxies: BTreeMap<String, KubeProxy>,
+    held: BTreeMap<String, (Connection, Outcome)>,
+    steady: BTreeMap<String, Steady>,
+    servers: BTreeMap<String, Server>,
+    lab: Lab,
+    cluster: Cluster,
+    folder: TempDir,
+    changed: Instant,
+}
+
+impl Stage {
+    fn set(play: &Play, program: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(&play.path).with_context(|| format!("read {}", play.path.display()))?;
+        let scenario = Scenario::read(&text, play.family).with_context(|| play.path.display().to_string())?;
+        let lab = Lab::build(&scenario.topology())?;
+        let folder = tempfile::Builder::new()
+            .prefix("kube-proxy-lab-")
+            .tempdir()
+            .context("make a folder")?;
+        let cluster = Cluster::new(play.source, folder.path(), &lab)?;
+        let mut stage = Self {
+            scenario,
+            play: play.clone(),
+            program: program.to_owned(),
+            proxies: BTreeMap::new(),
+            held: BTreeMap::new(),
+            steady: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            lab,
+            cluster,
+            folder,
+            changed: Instant::now(),
+        };
+        stage.prepare()?;
+        Ok(stage)
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        self.serve(&self.scenario.servers.clone())?;
+        for node in self.lab.nodes() {
+            self.cluster.apply(&object::node(node)?)?;
+        }
+        let Scenario {
+            objects,
+            files,
+            endpoints,
+            stopped,
+            ..
+        } = self.scenario.clone();
+        self.apply(&objects)?;
+        for (name, text) in &files {
+            self.cluster.file(name, text)?;
+        }
+        self.endpoints(&endpoints)?;
+        if !stopped {
+            let nodes: Vec<_> = self.lab.nodes().map(|node| node.name.clone()).collect();
+            self.start(&nodes)?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<()> {
+        for (number, step) in (1..).zip(self.scenario.steps.clone()) {
+            let mut result = self.step(&step);
+            for (node, proxy) in &mut self.proxies {
+                if !proxy.is_running() {
+                    let also = result
+                        .err()
+                        .map_or_else(String::new, |error| format!("\n{error:#}"));
+                    result = Err(anyhow!("the kube-proxy of {node} has ended{also}"));
+                }
+            }
+            result.with_context(|| format!("step {number}"))?;
+        }
+        // Whatever the rules are, an operator's nft must be able to print them.
+        for node in self.lab.nodes() {
+            node.namespace.run("nft", &["list", "ruleset"])?;
+            node.namespace.run("nft", &["-j", "list", "ruleset"])?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        if step.ask.is_none() {
+            self.changed = Instant::now();
+        }
+        self.ask(step)?;
+        for (name, flow) in &step.hold {
+            self.hold(name, flow)?;
+        }
+        for (name, flow) in &step.steady {
+            let from = self.lab.member(&flow.from)?;
+            let steady = Steady::start(&from.namespace, request(flow), FLOW_PAUSE);
+            self.steady.insert(name.clone(), steady);
+        }
+        for (nodes, rules) in &step.rules {
+            for node in nodes.split_whitespace() {
+                let node = &self.lab.member(node)?.namespace;
+                node.run_with_input("nft", &["-f", "-"], rules)?;
+            }
+        }
+        self.serve(&step.serve)?;
+        self.apply(&step.apply)?;
+        for (name, text) in &step.files {
+            self.cluster.file(name, text)?;
+        }
+        self.endpoints(&step.endpoints)?;
+        for key in &step.delete {
+            self.cluster.delete(&key.parse()?)?;
+        }
+        for node in &step.kill {
+            let killed = self.proxies.remove(node);
+            ensure!(killed.is_some(), "kill: no kube-proxy runs on {node}");
+        }
+        self.start(&step.start)?;
+        for name in &step.still {
+            self.still(name)?;
+        }
+        for name in &step.unfailing {
+            self.unfailing(name)?;
+        }
+        for pod in &step.unserve {
+            ensure!(
+                self.servers.remove(pod).is_some(),
+                "unserve: {pod} serves nothing"
+            );
+        }
+        Ok(())
+    }
+
+    /// All places at the same time, since each may have to wait.
+    fn ask(&self, step: &Step) -> Result<()> {
+        let Some(ask) = &step.ask else {
+            return Ok(());
+        };
+        let question = Question {
+            lab: &self.lab,
+            family: self.play.family,
+            ask,
+            changed: self.changed,
+        };
+        let expectations = step.expectations(self.play.mode);
+        let problems: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = expectations
+                .iter()
+                .map(|(place, expected)| scope.spawn(|| question.put(place, expected)))
+                .collect();
+            let results = threads.into_iter().map(thread::ScopedJoinHandle::join);
+            let results = results.map(|result| result.unwrap_or_else(|_| Err(anyhow!("a probe panicked"))));
+            results
+                .filter_map(Result::err)
+                .map(|error| format!("{error:#}"))
+                .collect()
+        });
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        Ok(())
+    }
+
+    fn hold(&mut self, name: &str, flow: &Flow) -> Result<()> {
+        let from = self.lab.member(&flow.from)?;
+        let connection = Connection::open(&from.namespace, flow.ask.protocol, flow.ask.to, FLOW_TIMEOUT)?;
+        let connection = connection.map_err(|outcome| anyhow!("open {name}: {outcome}"))?;
+        let outcome = connection.ask(FLOW_TIMEOUT)?;
+        ensure!(outcome.answer().is_some(), "open {name}: {outcome}");
+        self.held.insert(name.to_owned(), (connection, outcome));
+        Ok(())
+    }
+
+    fn still(&self, name: &str) -> Result<()> {
+        let (connection, before) = self
+            .held
+            .get(name)
+            .with_context(|| format!("{name} is not held"))?;
+        let now = connection.ask(FLOW_TIMEOUT)?;
+        ensure!(
+            now == *before,
+            "the connection {name} was {before}, and now it is {now}"
+        );
+        Ok(())
+    }
+
+    fn unfailing(&mut self, name: &str) -> Result<()> {
+        let steady = self
+            .steady
+            .remove(name)
+            .with_context(|| format!("{name} does not flow"))?;
+        let report = steady.stop_after(FLOW_REQUESTS)?;
+        let total = report.shares.answered() + report.shares.failed();
+        let first: Vec<_> = report
+            .failures
+            .iter()
+            .take(5)
+            .map(|(when, outcome)| format!("after {} ms: {outcome}", when.as_millis()))
+            .collect();
+        ensure!(
+            first.is_empty(),
+            "of {total} requests of {name}, {} failed: {}",
+            report.shares.failed(),
+            first.join(", ")
+        );
+        Ok(())
+    }
+
+    fn serve(&mut self, pods: &[String]) -> Result<()> {
+        for pod in pods {
+            let server = Server::start(self.lab.member(pod)?, &self.scenario.ports)?;
+            self.servers.insert(pod.clone(), server);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, text: &str) -> Result<()> {
+        object::objects(text)?
+            .iter()
+            .try_for_each(|object| self.cluster.apply(object))
+    }
+
+    fn endpoints(&mut self, endpoints: &BTreeMap<String, Vec<EndpointEntry>>) -> Result<()> {
+        for (service, entries) in endpoints {
+            self.cluster
+                .endpoints(service, self.play.family, entries, &self.lab)?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, nodes: &[String]) -> Result<()> {
+        let mut config = proxy::config(self.play.mode);
+        merge(&mut config, &self.scenario.config);
+        let setup = Setup {
+            program: self.program.clone(),
+            folder: self.folder.path().to_owned(),
+            source: self.cluster.source()?,
+            config,
+        };
+        for node in nodes {
+            let proxy = KubeProxy::start(self.lab.member(node)?, &setup)?;
+            ensure!(
+                self.proxies.insert(node.clone(), proxy).is_none(),
+                "{node} already has a kube-proxy"
+            );
+        }
+        Ok(())
+    }
+
+    /// What a person needs to see to understand a failure.
+    fn circumstances(&self) -> String {
+        let mut text = String::new();
+        for node in self.lab.nodes() {
+            let rules = node.namespace.run("nft", &["list", "ruleset"]);
+            let rules = rules.unwrap_or_else(|error| format!("{error:#}"));
+            let log = self
+                .proxies
+                .get(&node.name)
+                .map_or_else(String::new, KubeProxy::log);
+            text += &format!(
+                "\n── rules of {0} ──\n{rules}\n── log of {0} ──\n{log}",
+                node.name
+            );
+        }
+        text
+    }
+}
+
+fn request(flow: &Flow) -> Request {
+    Request {
+        protocol: flow.ask.protocol,
+        to: flow.ask.to,
+        timeout: FLOW_TIMEOUT,
+    }
+}
+
+/// Lays `over` over `base`, map by map.
+fn merge(base: &mut serde_json::Value, over: &serde_json::Value) {
+    match (base, over) {
+        (serde_json::Value::Object(base), serde_json::Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key.clone()).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (_, serde_json::Value::Null) => {}
+        (base, over) => *base = over.clone(),
+    }
+}
