@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::model::object::Node;
+
 /// Taint by which the cluster autoscaler announces that it will delete the node.
 const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
@@ -68,9 +70,9 @@ impl Health {
     }
 
     /// The Node was seen.
-    pub fn node<'a>(&self, deleting: bool, mut taints: impl Iterator<Item = &'a str>) {
-        let eligible = !deleting && !taints.any(|taint| taint == DELETION_TAINT);
-        self.with(|state| state.eligible = eligible);
+    pub fn node(&self, node: &Node) {
+        let going = node.deleting || node.taints.iter().any(|taint| **taint == *DELETION_TAINT);
+        self.with(|state| state.eligible = !going);
     }
 
     /// The state as of now.
@@ -118,7 +120,11 @@ mod tests {
             (false, &[], true),
         ];
         for (deleting, taints, expected) in table {
-            health.node(*deleting, taints.iter().copied());
+            health.node(&Node {
+                deleting: *deleting,
+                taints: taints.iter().map(|taint| (*taint).into()).collect(),
+                ..Node::default()
+            });
             assert_eq!(eligible(), *expected, "{deleting} {taints:?}");
         }
     }

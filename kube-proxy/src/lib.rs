@@ -13,4 +13,6 @@ pub mod logging;
 pub mod metrics;
 pub mod model;
 pub mod node;
+pub mod proxy;
+pub mod server;
 pub mod source;

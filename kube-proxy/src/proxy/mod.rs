@@ -1,0 +1,346 @@
+//! THE loop: changes → [`Cluster`] → resolve → [`Dataplane`] → health and metrics.
+//!
+//! It is plain code on a thread of its own. Changes come in through a channel; what is there when it looks is
+//! taken together, so the first change of a burst goes to the kernel at once and those that arrive meanwhile
+//! go together after it. Nothing is written before Services and EndpointSlices have both delivered their first
+//! state. A sync that fails is tried again after a growing pause while everything that is in force stays so.
+
+mod conflicts;
+mod inbox;
+mod start;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use jiff::Timestamp;
+use tokio::sync::mpsc::Receiver;
+use tracing::{debug, error, info, warn};
+
+use self::conflicts::Conflicts;
+use self::inbox::{Inbox, Wait};
+use crate::config::{Config, DetectLocal, NodePorts};
+use crate::dataplane::{CommitError, CommitReport, Dataplane, LocalTraffic};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::model::change::{Change, Kind};
+use crate::model::cluster::{Cluster, TrafficConfig};
+use crate::model::object::{Family, Node};
+use crate::node::{self, NodeIps};
+
+/// The pause after the first failed sync; doubled after each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+
+/// What the loop is built from.
+#[derive(Debug)]
+pub struct Setup {
+    /// The configuration.
+    pub config: Config,
+    /// This node's name.
+    pub node_name: Arc<str>,
+    /// How long to wait for the Node's addresses before going on without.
+    pub node_patience: Patience,
+    /// Where to count.
+    pub metrics: Arc<Metrics>,
+    /// Where to report.
+    pub health: Arc<Health>,
+}
+
+/// How long to wait for this Node at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// So long, whatever the source says: the Node may be created yet, or get its addresses.
+    For(Duration),
+    /// Until the source has listed its Nodes.
+    UntilListed,
+}
+
+/// Runs until the channel is closed.
+///
+/// `open` makes the dataplane once it is known how pods of each family (IPv4, IPv6) are recognised.
+///
+/// # Errors
+/// When the proxy cannot work here (no permission, kernel lacks something), or must be started anew (the
+/// Node's pod networks changed).
+pub fn run(
+    setup: Setup,
+    changes: Receiver<Change>,
+    open: impl FnOnce([LocalTraffic; 2]) -> Result<Box<dyn Dataplane>, CommitError>,
+) -> anyhow::Result<()> {
+    let mut inbox = Inbox::new(changes)?;
+    let begun = start::await_node(&setup, &mut inbox)?;
+    let local_traffic = start::local_traffic(&setup.config, begun.node.as_ref());
+    let detects_pods = [0, 1].map(|family| local_traffic[family] != LocalTraffic::Unknown);
+    let cluster = Cluster::new(TrafficConfig {
+        node_name: Arc::clone(&setup.node_name),
+        masquerade_all: setup.config.masquerade_all,
+        detects_pods,
+        node_ips: begun.ips.known(),
+    });
+    let dataplane = open(local_traffic)?;
+    let mut proxy = Proxy {
+        setup,
+        cluster,
+        dataplane,
+        node: begun.node,
+        ips: begun.ips,
+        conflicts: Conflicts::default(),
+        queued: false,
+        in_force: false,
+        failures: 0,
+        again: None,
+    };
+    proxy.set_node_port_addresses();
+    if let Some(node) = &proxy.node {
+        proxy.setup.health.node(node);
+    }
+    for change in begun.changes {
+        proxy.admit(change);
+    }
+    debug!("Not syncing nftables rules until Services and Endpoints have been received from master");
+    loop {
+        proxy.sync()?;
+        match inbox.wait(proxy.again) {
+            Wait::Changes => {
+                for change in inbox.take() {
+                    proxy.observe(change)?;
+                }
+            }
+            Wait::Elapsed => {}
+            Wait::Closed => return Ok(()),
+        }
+    }
+}
+
+struct Proxy {
+    setup: Setup,
+    cluster: Cluster,
+    dataplane: Box<dyn Dataplane>,
+    node: Option<Node>,
+    ips: NodeIps,
+    conflicts: Conflicts,
+    /// The dataplane holds something that is not in force.
+    queued: bool,
+    /// A first sync has succeeded.
+    in_force: bool,
+    /// Failed syncs since the last success.
+    failures: u32,
+    /// When to sync again even without changes; while syncs fail, also not to sync before.
+    again: Option<Instant>,
+}
+
+impl Proxy {
+    /// Takes one change in.
+    fn observe(&mut self, change: Change) -> anyhow::Result<()> {
+        if let Change::Node(node) = &change {
+            self.observe_node(node)?;
+        }
+        self.admit(change);
+        Ok(())
+    }
+
+    /// Counts one change and gives it to the model.
+    fn admit(&mut self, mut change: Change) {
+        let metrics = &self.setup.metrics;
+        match &mut change {
+            Change::Service(service) if !self.setup.config.allow_external_ips => service.external_ips.clear(),
+            _ => {}
+        }
+        match &change {
+            Change::Service(_) | Change::Deleted(Kind::Service, _) => {
+                metrics.service_changes.inc_by(2);
+                metrics.service_changes_pending.add(2);
+            }
+            Change::EndpointSlice(_) | Change::Deleted(Kind::EndpointSlice, _) => {
+                metrics.endpoint_changes.inc();
+                metrics.endpoint_changes_pending.inc();
+            }
+            _ => {}
+        }
+        self.cluster.apply(change);
+    }
+
+    /// Takes over what the configuration makes of the Node. Its zone is the model's business.
+    fn observe_node(&mut self, node: &Node) -> anyhow::Result<()> {
+        self.setup.health.node(node);
+        if node.deleting && !self.node.as_ref().is_some_and(|old| old.deleting) {
+            info!(node = %node.name, "Node is being deleted");
+        }
+        if self.setup.config.detect_local == DetectLocal::NodeCidr
+            && self
+                .node
+                .as_ref()
+                .is_some_and(|old| old.pod_cidrs != node.pod_cidrs)
+        {
+            bail!(
+                "the podCIDRs of node {} changed: starting anew is needed to recognise its pods",
+                node.name
+            );
+        }
+        let ips = NodeIps::of(Some(node), self.setup.config.node_ip_override);
+        let moved = ips != self.ips;
+        if moved {
+            warn!(node = %node.name, new = ?ips.known(), old = ?self.ips.known(), "NodeIPs changed for the node");
+        }
+        self.ips = ips;
+        self.node = Some(node.clone());
+        if moved || matches!(self.setup.config.node_port_addresses, NodePorts::Networks(_)) {
+            self.set_node_port_addresses();
+        }
+        Ok(())
+    }
+
+    fn set_node_port_addresses(&mut self) {
+        let local = node::local_addresses().unwrap_or_else(|error| {
+            warn!(err = %error, "Node ports are not accepted on addresses chosen by network");
+            Vec::new()
+        });
+        for family in Family::ALL {
+            let configured = &self.setup.config.node_port_addresses;
+            let addresses = node::node_port_addresses(configured, family, &self.ips, &local);
+            debug!(ip_family = %family, ?addresses, "Addresses that accept node ports");
+            self.dataplane.set_node_port_addresses(family, addresses);
+        }
+        self.queued = true;
+    }
+
+    /// Resolves what changed and puts it in force, unless it is too early to.
+    fn sync(&mut self) -> anyhow::Result<()> {
+        if !self.cluster.is_synced() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let services = self.plan();
+        if self.queued {
+            self.setup.health.queued(start);
+        }
+        let due = self.again.is_some_and(|again| again <= start);
+        if !due && (!self.queued || self.failures > 0) {
+            return Ok(());
+        }
+        match self.dataplane.commit() {
+            Ok(report) => self.synced(start, services, report),
+            Err(error) => return self.failed(error),
+        }
+        Ok(())
+    }
+
+    /// Hands the Services that changed to the dataplane; how many they were.
+    fn plan(&mut self) -> usize {
+        let dirty = self.cluster.take_dirty();
+        if dirty.is_empty() {
+            return 0;
+        }
+        for name in &dirty {
+            let view = self.cluster.resolve(name);
+            let conflicts = view.as_ref().map(|view| view.conflicts.as_slice());
+            self.conflicts.note(name, conflicts.unwrap_or_default());
+            self.dataplane.update(name, view.as_ref());
+        }
+        self.queued = true;
+        let metrics = &self.setup.metrics;
+        metrics.conflicts.set(self.conflicts.count());
+        for family in FAMILIES {
+            metrics
+                .sync_queued
+                .with_label_values(&[family])
+                .set(unix_seconds());
+        }
+        dirty.len()
+    }
+
+    fn synced(&mut self, start: Instant, services: usize, report: CommitReport) {
+        let elapsed = start.elapsed();
+        self.setup.health.synced(Timestamp::now());
+        self.count(elapsed, &report);
+        for refusal in &report.refused {
+            error!(
+                service = %refusal.service, element = refusal.element, reason = refusal.reason,
+                "The kernel refused an element; it is left out and tried again later"
+            );
+        }
+        if self.failures > 0 {
+            info!(failures = self.failures, "Sync succeeded again");
+        }
+        if self.in_force {
+            debug!(
+                services,
+                messages = report.messages,
+                ?elapsed,
+                "SyncProxyRules complete"
+            );
+        } else {
+            info!(
+                services,
+                messages = report.messages,
+                ?elapsed,
+                "SyncProxyRules complete for the first time"
+            );
+        }
+        self.in_force = true;
+        self.queued = false;
+        self.failures = 0;
+        self.again = report.again_after.map(|pause| Instant::now() + pause);
+    }
+
+    fn count(&self, elapsed: Duration, report: &CommitReport) {
+        let metrics = &self.setup.metrics;
+        let seconds = elapsed.as_secs_f64();
+        let kind = if self.in_force {
+            &metrics.sync_partial_duration
+        } else {
+            &metrics.sync_full_duration
+        };
+        for family in FAMILIES {
+            metrics
+                .sync_duration
+                .with_label_values(&[family])
+                .observe(seconds);
+            kind.with_label_values(&[family]).observe(seconds);
+            metrics.sync_last.with_label_values(&[family]).set(unix_seconds());
+        }
+        metrics.service_changes_pending.set(0);
+        metrics.endpoint_changes_pending.set(0);
+        metrics.refusals.inc_by(report.refused.len() as u64);
+        metrics
+            .refused_now
+            .set(i64::try_from(report.refused_now).unwrap_or(i64::MAX));
+    }
+
+    /// Plans the next attempt.
+    fn failed(&mut self, error: CommitError) -> anyhow::Result<()> {
+        for family in FAMILIES {
+            self.setup
+                .metrics
+                .nftables_sync_failures
+                .with_label_values(&[family])
+                .inc();
+        }
+        let hopeless = matches!(
+            error,
+            CommitError::Permission { .. } | CommitError::Unsupported { .. }
+        );
+        if hopeless && !self.in_force {
+            return Err(error.into());
+        }
+        let pause = pause(self.failures, self.setup.config.sync_period);
+        self.failures = self.failures.saturating_add(1);
+        self.again = Some(Instant::now() + pause);
+        error!(err = %error, failures = self.failures, retry_after = ?pause, "nftables sync failed; what is in force stays");
+        Ok(())
+    }
+}
+
+/// The pause after so many failures: growing, at most `longest`, between half and all of that at random so
+/// that the nodes of a cluster do not move in step.
+fn pause(failures: u32, longest: Duration) -> Duration {
+    let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(longest);
+    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+fn unix_seconds() -> f64 {
+    Timestamp::now().as_duration().as_secs_f64()
+}

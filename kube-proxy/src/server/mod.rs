@@ -1,0 +1,109 @@
+//! The HTTP servers: one for metrics, one for health. Here are listening and connections; what each path
+//! answers is in `pages`.
+
+mod pages;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tracing::{debug, error, info};
+
+pub use self::pages::{HealthPages, MetricsPages, Pages};
+
+const RETRY: Duration = Duration::from_secs(5);
+/// A client that takes longer to send its request is cut off.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
+/// More connections at once wait to be accepted.
+const CONNECTIONS: usize = 64;
+
+/// Where to listen and what to do when that fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Listen {
+    /// What to call the server in the log.
+    pub name: &'static str,
+    /// Address and port. An unspecified address means both families.
+    pub address: SocketAddr,
+    /// Give up at the first failure instead of trying again every 5 s.
+    pub hard_fail: bool,
+}
+
+/// Serves until the program ends.
+///
+/// # Errors
+/// When the port cannot be bound and [`Listen::hard_fail`] is set.
+pub async fn serve(listen: Listen, pages: Arc<dyn Pages>) -> anyhow::Result<Infallible> {
+    let listener = loop {
+        match bind(listen.address).await {
+            Ok(listener) => break listener,
+            Err(error) if listen.hard_fail => {
+                return Err(error)
+                    .with_context(|| format!("cannot start {} on {}", listen.name, listen.address));
+            }
+            Err(err) => {
+                error!(server = listen.name, address = %listen.address, %err, "Failed to start server; trying again in 5 s");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    };
+    info!(server = listen.name, address = %listen.address, "Starting server");
+    accept(listener, listen.name, pages).await
+}
+
+/// Listens; on both families when the address is unspecified and the machine has IPv6.
+async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    if address.ip().is_unspecified() {
+        let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), address.port());
+        match TcpListener::bind(both).await {
+            // Without IPv6, only the address itself can tell.
+            Err(_) if address.is_ipv4() => {}
+            result => return result,
+        }
+    }
+    TcpListener::bind(address).await
+}
+
+async fn accept(listener: TcpListener, name: &'static str, pages: Arc<dyn Pages>) -> ! {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // The semaphore is never closed, so there is always a slot some time.
+        let slot = Arc::clone(&slots).acquire_owned().await.ok();
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let pages = Arc::clone(&pages);
+                tokio::spawn(async move {
+                    let _slot = slot;
+                    answer(stream, name, pages).await;
+                });
+            }
+            Err(err) => {
+                // Out of file descriptors, or the client is gone already: neither ends the server.
+                error!(server = name, %err, "Cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(stream: TcpStream, name: &'static str, pages: Arc<dyn Pages>) {
+    let service = service_fn(move |request| {
+        let response = pages.answer(&request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_PATIENCE)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(err) = connection.await {
+        debug!(server = name, %err, "A connection broke");
+    }
+}
