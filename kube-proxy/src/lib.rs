@@ -13,6 +13,7 @@ pub mod logging;
 pub mod metrics;
 pub mod model;
 pub mod node;
+pub mod path_watch;
 pub mod proxy;
 pub mod server;
 pub mod source;
