@@ -6,4 +6,5 @@
 
 pub mod api;
 pub mod convert;
+pub mod manifests;
 pub mod wire;

@@ -77,6 +77,12 @@ pub struct ServiceSpec {
     #[prost(string, repeated, tag = "19")]
     #[serde(deserialize_with = "null_as_default")]
     pub ip_families: Vec<String>,
+    /// SingleStack, PreferDualStack or RequireDualStack. Only the manifests source allocates addresses itself.
+    #[prost(string, optional, tag = "17")]
+    pub ip_family_policy: Option<String>,
+    /// Whether a load balancer's Service gets node ports. Only the manifests source allocates them itself.
+    #[prost(bool, optional, tag = "20")]
+    pub allocate_load_balancer_node_ports: Option<bool>,
     /// Cluster or Local.
     #[prost(string, optional, tag = "22")]
     pub internal_traffic_policy: Option<String>,

@@ -1,0 +1,103 @@
+//! The embedded source: Services, EndpointSlices, Endpoints, Pods and this Node from YAML and JSON files,
+//! watched for changes. It needs no cluster, and does the little that a cluster would do for what people paste:
+//! it gives Services their clusterIP and node ports (`allocate`) and makes slices of Pods and Endpoints
+//! (`derive`).
+//!
+//! `files` finds and reads files, `documents` cuts them up, `decode` reads one document, `store` remembers
+//! what each file last gave, `world` puts all of it together and says what changed.
+
+mod allocate;
+mod decode;
+mod derive;
+mod documents;
+mod files;
+mod object;
+mod store;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::bail;
+use ipnet::IpNet;
+use tokio::sync::mpsc::Sender;
+use tracing::info;
+
+use self::store::Store;
+use crate::metrics::Metrics;
+use crate::model::change::{Change, Kind};
+use crate::path_watch::PathWatch;
+
+const KINDS: [Kind; 3] = [Kind::Node, Kind::Service, Kind::EndpointSlice];
+
+/// Where manifests are and what they are for.
+#[derive(Clone, Debug)]
+pub struct Manifests {
+    /// A file or a folder.
+    pub path: PathBuf,
+    /// Networks from which Services without a clusterIP get one, at most one of each family.
+    pub service_cluster_ip_range: Vec<IpNet>,
+    /// This node's name: other Nodes are ignored.
+    pub node_name: Arc<str>,
+}
+
+/// Reads the manifests, tells what they hold, and goes on to tell what changes.
+///
+/// # Errors
+/// When nobody listens any more.
+pub async fn run(
+    manifests: Manifests,
+    metrics: Arc<Metrics>,
+    changes: Sender<Change>,
+) -> anyhow::Result<Infallible> {
+    // Watched before the first look, so that no change falls between the two.
+    let mut watch = PathWatch::new(&manifests.path);
+    let mut store = Store::new(
+        manifests.path,
+        manifests.node_name,
+        manifests.service_cluster_ip_range,
+    );
+    let mut first = true;
+    loop {
+        let again = store.look(&mut watch);
+        metrics
+            .manifests_broken
+            .set(i64::try_from(store.broken()).unwrap_or(i64::MAX));
+        if store.has_begun() {
+            let told = store.changes();
+            if first {
+                info!(objects = told.len(), "Read the manifests");
+                first = false;
+                send(&changes, KINDS.map(Change::ListStart)).await?;
+                send(&changes, told).await?;
+                send(&changes, KINDS.map(Change::ListDone)).await?;
+            } else {
+                send(&changes, told).await?;
+            }
+        }
+        tokio::select! {
+            () = watch.changed() => {}
+            () = wait_until(again) => {}
+        }
+    }
+}
+
+async fn send(changes: &Sender<Change>, told: impl IntoIterator<Item = Change>) -> anyhow::Result<()> {
+    for change in told {
+        if changes.send(change).await.is_err() {
+            bail!("nobody takes the changes of the manifests any more");
+        }
+    }
+    Ok(())
+}
+
+async fn wait_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
