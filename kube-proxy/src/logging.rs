@@ -76,12 +76,18 @@ where
             time.second(),
             time.subsec_nanosecond() / 1000,
             std::process::id(),
-            file.rsplit('/').next().unwrap_or(file),
+            short(file),
             meta.line().unwrap_or(0),
             line.message,
             line.fields,
         )
     }
+}
+
+/// The file's name; of a `mod.rs`, with its folder.
+fn short(path: &str) -> &str {
+    let short = path.strip_suffix("/mod.rs").unwrap_or(path);
+    short.rfind('/').map_or(path, |slash| &path[slash + 1..])
 }
 
 /// The message, quoted, and ` key="value"` for each field.
@@ -183,6 +189,13 @@ mod tests {
         assert_eq!(words[1].len(), "12:33:01.123456".len());
         assert_eq!(words[2], std::process::id().to_string());
         assert!(words[3].starts_with("logging.rs:"), "{}", words[3]);
+    }
+
+    #[test]
+    fn a_place_names_its_file() {
+        assert_eq!(short("kube-proxy/src/main.rs"), "main.rs");
+        assert_eq!(short("kube-proxy/src/proxy/mod.rs"), "proxy/mod.rs");
+        assert_eq!(short("main.rs"), "main.rs");
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("version", Bool, Itself, "print the version; --version=raw prints the bare number"),
     flag("config", Text, Itself, "file with a KubeProxyConfiguration (YAML or JSON); flags marked with * are then ignored"),
     flag("manifests", Text, Itself, "file or folder of manifests (YAML or JSON) to use instead of a Kubernetes API server; watched for changes"),
-    flag("service-cluster-ip-range", Text, Itself, "with --manifests: networks (IPv4, IPv6 or both, separated by a comma) from which Services without a clusterIP get one (default 10.96.0.0/16)"),
+    flag("service-cluster-ip-range", Text, Itself, "with --manifests: networks (IPv4, IPv6 or both, separated by a comma) from which Services without a clusterIP get one (default 10.96.0.0/16,fd00:10:96::/112)"),
     flag("master", Text, Itself, "URL of the API server; wins over the kubeconfig"),
     flag("kubeconfig", Text, Sets(&["/clientConnection/kubeconfig"]), "file with credentials and address of the API server; without it and --master: the service account of the pod"),
     flag("hostname-override", Text, Overrides(&["/hostnameOverride"]), "name of this node, instead of the host name"),

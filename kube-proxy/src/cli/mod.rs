@@ -282,6 +282,12 @@ pub(crate) fn set(tree: &mut Value, pointer: &str, value: Value) {
     }
 }
 
+/// The text of `--version`.
+pub fn version(raw: bool) -> String {
+    let prefix = if raw { "" } else { "kube-proxy v" };
+    format!("{prefix}{}\n", env!("CARGO_PKG_VERSION"))
+}
+
 /// The text of `--help`.
 pub fn help() -> String {
     let mut text = String::from(

@@ -2,20 +2,27 @@
 //! null mean the default, because kubeadm writes files full of them.
 
 use std::fmt::Debug;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::file::{KubeProxyConfiguration, Period};
-use super::{Config, ConfigError, DetectLocal, JSON, Mode, NodePorts, Source};
+use super::{Config, ConfigError, DetectLocal, Mode, NodePorts, Source};
 use crate::cli::Flags;
 use crate::model::object::Family;
+use crate::source::api::ClientOptions;
 use crate::source::convert::{parse_cidr, parse_ip};
 
-/// Where Services of a manifest source get their clusterIP from, unless told: the default of kubeadm.
-const SERVICE_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
+/// Where Services of a manifest source get their clusterIP from, unless told: what kubeadm and kind take.
+const SERVICE_RANGES: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16)),
+    IpNet::V6(Ipv6Net::new_assert(
+        Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0),
+        112,
+    )),
+];
 const DEFAULT_SYNC_PERIOD: Duration = Duration::from_secs(30);
 const DEFAULT_MIN_SYNC_PERIOD: Duration = Duration::from_secs(1);
 const DEFAULT_MASQUERADE_BIT: i32 = 14;
@@ -145,11 +152,12 @@ fn source(file: &KubeProxyConfiguration, flags: &Flags, problems: &mut Problems)
                 .0
                 .push("--service-cluster-ip-range needs --manifests: an API server knows its own".to_owned());
         }
-        return Source::Api {
+        return Source::Api(ClientOptions {
             kubeconfig: text(&connection.kubeconfig).map(PathBuf::from),
             master: flags.master.clone(),
-            json: connection.content_type.as_deref() == Some(JSON),
-        };
+            accept_content_types: connection.accept_content_types.unwrap_or_default(),
+            content_type: connection.content_type.unwrap_or_default(),
+        });
     };
     if flags.master.is_some() {
         problems
@@ -164,7 +172,7 @@ fn source(file: &KubeProxyConfiguration, flags: &Flags, problems: &mut Problems)
 
 fn service_range(flags: &Flags, problems: &mut Problems) -> Vec<IpNet> {
     let Some(range) = &flags.service_cluster_ip_range else {
-        return vec![IpNet::V4(SERVICE_RANGE)];
+        return SERVICE_RANGES.to_vec();
     };
     let mut refuse = |problem: &str| {
         problems

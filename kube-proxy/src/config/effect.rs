@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use super::file::{KubeProxyConfiguration, Period};
-use super::{JSON, PROTOBUF};
 
 /// One warning that names them all; none when there are none.
 pub(super) fn without_effect(file: &KubeProxyConfiguration) -> Option<String> {
@@ -19,15 +18,6 @@ pub(super) fn without_effect(file: &KubeProxyConfiguration) -> Option<String> {
     };
 
     let connection = file.client_connection.clone().unwrap_or_default();
-    let content_type = connection.content_type.unwrap_or_default();
-    name(
-        "clientConnection.contentType",
-        !["", PROTOBUF, JSON].contains(&content_type.as_str()),
-    );
-    name(
-        "clientConnection.acceptContentTypes",
-        filled(&connection.accept_content_types),
-    );
     name(
         "clientConnection.qps",
         connection.qps.is_some_and(|qps| qps != 0.0 && qps != 5.0),

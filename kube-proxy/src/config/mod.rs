@@ -9,6 +9,7 @@ mod effect;
 mod file;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -19,11 +20,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Flags, set};
 use crate::model::object::Family;
-
-/// `clientConnection.contentType`: the default.
-const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-/// `clientConnection.contentType`: the other one that the API server speaks.
-const JSON: &str = "application/json";
+use crate::source::api::ClientOptions;
 
 /// The configuration, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,14 +77,7 @@ impl std::fmt::Display for Mode {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// The API server.
-    Api {
-        /// `clientConnection.kubeconfig`; `None` together with no master: the pod's service account.
-        kubeconfig: Option<PathBuf>,
-        /// `--master`.
-        master: Option<String>,
-        /// `clientConnection.contentType` asks for JSON instead of protobuf.
-        json: bool,
-    },
+    Api(ClientOptions),
     /// Files.
     Manifests {
         /// A file or a folder.
@@ -142,6 +132,8 @@ pub struct Loaded {
     pub config: Config,
     /// Warnings: fields without effect, lenient decoding.
     pub notes: Vec<String>,
+    /// The file and its text, to notice when it changes.
+    pub file: Option<(PathBuf, String)>,
 }
 
 /// Why there is no configuration.
@@ -168,19 +160,23 @@ pub enum ConfigError {
     Invalid(Vec<String>),
 }
 
+pub use self::watch::changed;
+
 /// Reads the file that the flags name, if any, puts the flags on top, and checks the result.
 ///
 /// # Errors
 /// When the file cannot be read or decoded, or a value does not do.
 pub fn load(flags: &Flags) -> Result<Loaded, ConfigError> {
-    let text = match &flags.config {
-        None => None,
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
-            path: path.display().to_string(),
-            error,
-        })?),
+    let Some(path) = &flags.config else {
+        return build(None, flags);
     };
-    build(text.as_deref(), flags)
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
+        path: path.display().to_string(),
+        error,
+    })?;
+    let mut loaded = build(Some(&text), flags)?;
+    loaded.file = Some((path.clone(), text));
+    Ok(loaded)
 }
 
 /// [`load`] with the file's text.
@@ -214,7 +210,11 @@ fn build(text: Option<&str>, flags: &Flags) -> Result<Loaded, ConfigError> {
     }
     let config = check::check(&file, flags)?;
     notes.extend(effect::without_effect(&file));
-    Ok(Loaded { config, notes })
+    Ok(Loaded {
+        config,
+        notes,
+        file: None,
+    })
 }
 
 fn lenient(problem: &str) -> String {

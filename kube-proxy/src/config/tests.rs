@@ -29,11 +29,7 @@ fn no_flags_at_all_mean_upstreams_defaults() {
     assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
     let expected = Config {
         mode: Mode::Nftables,
-        source: Source::Api {
-            kubeconfig: None,
-            master: None,
-            json: false,
-        },
+        source: Source::Api(ClientOptions::default()),
         hostname_override: None,
         node_ip_override: None,
         healthz_address: "0.0.0.0:10256".parse().unwrap(),
@@ -57,11 +53,10 @@ fn the_file_that_kubeadm_writes_loads_without_a_warning() {
     let loaded = build(Some(text), &flags("--config=x --hostname-override=Node-1")).unwrap();
     assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
     let expected = Config {
-        source: Source::Api {
+        source: Source::Api(ClientOptions {
             kubeconfig: Some("/var/lib/kube-proxy/kubeconfig.conf".into()),
-            master: None,
-            json: false,
-        },
+            ..ClientOptions::default()
+        }),
         hostname_override: Some("node-1".to_owned()),
         detect_local: DetectLocal::ClusterCidr {
             v4: Some("10.244.0.0/16".parse().unwrap()),
@@ -342,7 +337,13 @@ fn a_manifest_source_excludes_an_api_server_and_has_a_range_for_its_services() {
     else {
         panic!("not a manifest source")
     };
-    assert_eq!(range, ["10.96.0.0/16".parse().unwrap()]);
+    assert_eq!(
+        range,
+        [
+            "10.96.0.0/16".parse().unwrap(),
+            "fd00:10:96::/112".parse().unwrap()
+        ]
+    );
     let Source::Manifests {
         service_cluster_ip_range: range,
         ..

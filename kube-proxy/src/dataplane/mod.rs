@@ -8,8 +8,20 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::config::{Config, Mode};
 use crate::model::object::{Family, ObjectName};
 use crate::model::view::ServiceView;
+
+/// The dataplane of the configured mode, given how pods of each family are recognised. One line a mode.
+pub fn open(config: &Config, local_traffic: [LocalTraffic; 2]) -> Box<dyn Dataplane> {
+    match config.mode {
+        Mode::Nftables => Box::new(nftables::Nftables::new(nftables::Config {
+            masquerade_mark: 1 << config.masquerade_bit,
+            local_traffic,
+            ..nftables::Config::default()
+        })),
+    }
+}
 
 /// A mode: translates resolved Services and keeps the kernel equal to them.
 pub trait Dataplane {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, bail};
 use ipnet::IpNet;
+use tracing::debug;
 
 use crate::config::{DetectLocal, NodePorts};
 use crate::dataplane::{LocalTraffic, NodePortAddresses};
@@ -27,6 +28,14 @@ pub fn name(hostname_override: Option<&str>) -> anyhow::Result<String> {
         bail!("empty hostname is invalid: set --hostname-override");
     }
     Ok(name)
+}
+
+/// Tells the kernel how soon to kill this process when memory is short. Not being allowed to is no reason not
+/// to work.
+pub fn set_oom_score_adj(score: i32) {
+    if let Err(err) = std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        debug!(%err, score, "Failed to apply OOM score");
+    }
 }
 
 /// The addresses by which the cluster knows this node, at most one of each family.

@@ -12,7 +12,13 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
 
 #[test]
 fn node_ips_are_the_first_address_and_the_first_of_the_other_family() {
-    let table: &[(&[&str], Option<&str>, &[&str], Family)] = &[
+    type Row = (
+        &'static [&'static str],
+        Option<&'static str>,
+        &'static [&'static str],
+        Family,
+    );
+    let table: &[Row] = &[
         (&[], None, &[], Family::V4),
         (&["10.0.0.1", "10.0.0.2"], None, &["10.0.0.1"], Family::V4),
         (

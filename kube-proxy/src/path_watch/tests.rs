@@ -41,7 +41,7 @@ async fn a_file_is_watched_through_writing_renaming_deleting_and_making_anew() {
             symlink("target", &file).unwrap();
         }),
         ("the link's target written", &|| {
-            fs::write(dir.path().join("target"), "7").unwrap()
+            fs::write(dir.path().join("target"), "7").unwrap();
         }),
     ];
     for (what, step) in steps {
@@ -93,21 +93,21 @@ async fn a_folder_is_watched_even_before_it_exists_and_after_it_was_made_anew() 
     let mut watch = PathWatch::new(&folder);
     let steps: &[(&str, &dyn Fn())] = &[
         ("the folder above made", &|| {
-            fs::create_dir(dir.path().join("some")).unwrap()
+            fs::create_dir(dir.path().join("some")).unwrap();
         }),
         ("made", &|| fs::create_dir(&folder).unwrap()),
         ("a file made", &|| fs::write(folder.join("a"), "1").unwrap()),
         ("a file written", &|| fs::write(folder.join("a"), "2").unwrap()),
         ("a file deleted", &|| fs::remove_file(folder.join("a")).unwrap()),
         ("moved away", &|| {
-            fs::rename(&folder, dir.path().join("away")).unwrap()
+            fs::rename(&folder, dir.path().join("away")).unwrap();
         }),
         ("made anew", &|| fs::create_dir(&folder).unwrap()),
         ("a file made in the new one", &|| {
-            fs::write(folder.join("b"), "1").unwrap()
+            fs::write(folder.join("b"), "1").unwrap();
         }),
         ("all deleted", &|| {
-            fs::remove_dir_all(dir.path().join("some")).unwrap()
+            fs::remove_dir_all(dir.path().join("some")).unwrap();
         }),
     ];
     for (what, step) in steps {

@@ -8,8 +8,6 @@
 mod conflicts;
 mod inbox;
 mod start;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,9 +56,35 @@ pub enum Patience {
     UntilListed,
 }
 
-/// Runs until the channel is closed.
+/// Makes the dataplane, once it is known how pods of each family (IPv4, IPv6) are recognised.
+pub type Open = fn(&Config, [LocalTraffic; 2]) -> Box<dyn Dataplane>;
+
+/// [`run`] on a thread of its own. The future ends when the loop does.
 ///
-/// `open` makes the dataplane once it is known how pods of each family (IPv4, IPv6) are recognised.
+/// # Errors
+/// When there is no thread to be had; the future's errors are those of [`run`].
+pub fn spawn(
+    setup: Setup,
+    changes: Receiver<Change>,
+    open: Open,
+) -> std::io::Result<impl Future<Output = anyhow::Result<()>>> {
+    let (end, ended) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("proxy".to_owned())
+        .spawn(move || {
+            // Nobody waits for it any more: the program is about to end.
+            let _ = end.send(run(setup, changes, |config, local_traffic| {
+                open(config, local_traffic)
+            }));
+        })?;
+    Ok(async {
+        ended
+            .await
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("the proxy's thread is gone")))
+    })
+}
+
+/// Runs until the channel is closed.
 ///
 /// # Errors
 /// When the proxy cannot work here (no permission, kernel lacks something), or must be started anew (the
@@ -68,7 +92,7 @@ pub enum Patience {
 pub fn run(
     setup: Setup,
     changes: Receiver<Change>,
-    open: impl FnOnce([LocalTraffic; 2]) -> Result<Box<dyn Dataplane>, CommitError>,
+    open: impl FnOnce(&Config, [LocalTraffic; 2]) -> Box<dyn Dataplane>,
 ) -> anyhow::Result<()> {
     let mut inbox = Inbox::new(changes)?;
     let begun = start::await_node(&setup, &mut inbox)?;
@@ -80,7 +104,8 @@ pub fn run(
         detects_pods,
         node_ips: begun.ips.known(),
     });
-    let dataplane = open(local_traffic)?;
+    let dataplane = open(&setup.config, local_traffic);
+    info!(mode = %setup.config.mode, primary_family = %begun.ips.primary, "Using {} Proxier", setup.config.mode);
     let mut proxy = Proxy {
         setup,
         cluster,

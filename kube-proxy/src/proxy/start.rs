@@ -72,7 +72,10 @@ impl Begun {
     ) {
         let is_list_end = |change: &Change| *change == Change::ListDone(Kind::Node);
         let mut listed = self.changes.iter().any(is_list_end);
-        while !self.node.as_ref().is_some_and(&suffices) && !(listed && listed_is_enough) {
+        loop {
+            if self.node.as_ref().is_some_and(&suffices) || (listed && listed_is_enough) {
+                return;
+            }
             if inbox.wait(until) != Wait::Changes {
                 return;
             }

@@ -18,7 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info};
 
-pub use self::pages::{HealthPages, MetricsPages, Pages};
+use self::pages::{HealthPages, MetricsPages, Pages};
+use crate::config::Config;
+use crate::health::Health;
+use crate::metrics::Metrics;
 
 const RETRY: Duration = Duration::from_secs(5);
 /// A client that takes longer to send its request is cut off.
@@ -28,20 +31,41 @@ const CONNECTIONS: usize = 64;
 
 /// Where to listen and what to do when that fails.
 #[derive(Clone, Copy, Debug)]
-pub struct Listen {
+struct Listen {
     /// What to call the server in the log.
-    pub name: &'static str,
+    name: &'static str,
     /// Address and port. An unspecified address means both families.
-    pub address: SocketAddr,
+    address: SocketAddr,
     /// Give up at the first failure instead of trying again every 5 s.
-    pub hard_fail: bool,
+    hard_fail: bool,
+}
+
+/// Runs both servers until the program ends.
+///
+/// # Errors
+/// When a port cannot be bound and the configuration says that this is fatal.
+pub async fn run(config: &Config, health: Arc<Health>, metrics: Arc<Metrics>) -> anyhow::Result<Infallible> {
+    let listen = |name, address| Listen {
+        name,
+        address,
+        hard_fail: config.bind_address_hard_fail,
+    };
+    let health_pages = HealthPages {
+        health,
+        metrics: Arc::clone(&metrics),
+    };
+    let metrics_pages = MetricsPages {
+        metrics,
+        mode: config.mode,
+    };
+    tokio::select! {
+        ended = serve(listen("healthz", config.healthz_address), Arc::new(health_pages)) => ended,
+        ended = serve(listen("metrics", config.metrics_address), Arc::new(metrics_pages)) => ended,
+    }
 }
 
 /// Serves until the program ends.
-///
-/// # Errors
-/// When the port cannot be bound and [`Listen::hard_fail`] is set.
-pub async fn serve(listen: Listen, pages: Arc<dyn Pages>) -> anyhow::Result<Infallible> {
+async fn serve(listen: Listen, pages: Arc<dyn Pages>) -> anyhow::Result<Infallible> {
     let listener = loop {
         match bind(listen.address).await {
             Ok(listener) => break listener,

@@ -21,7 +21,7 @@ const JSON: &str = "application/json";
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// The paths of one server.
-pub trait Pages: Send + Sync {
+pub(super) trait Pages: Send + Sync {
     /// The answer to a path with its query.
     fn page(&self, path: &str, query: &str) -> Page;
 
@@ -42,7 +42,7 @@ pub trait Pages: Send + Sync {
 
 /// One answer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Page {
+pub(super) struct Page {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
     pub(super) body: String,
@@ -64,11 +64,11 @@ impl Page {
 
 /// `/metrics`, `/healthz` and `/proxyMode` of the metrics server.
 #[derive(Debug)]
-pub struct MetricsPages {
+pub(super) struct MetricsPages {
     /// What `/metrics` shows.
-    pub metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     /// What `/proxyMode` shows.
-    pub mode: Mode,
+    pub(super) mode: Mode,
 }
 
 impl Pages for MetricsPages {
@@ -95,11 +95,11 @@ impl Pages for MetricsPages {
 /// `/healthz` and `/livez` of the health server: the first is for load balancers, which should leave out a
 /// node that is about to go, the second for whoever restarts a proxy that is stuck.
 #[derive(Debug)]
-pub struct HealthPages {
+pub(super) struct HealthPages {
     /// What to tell.
-    pub health: Arc<Health>,
+    pub(super) health: Arc<Health>,
     /// Where to count the answers.
-    pub metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 #[derive(Serialize)]

@@ -6,8 +6,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::config::Mode;
-use crate::health::Health;
-use crate::metrics::Metrics;
 use crate::model::object::Node;
 
 /// Starts a server on a free port and asks it for a path: head and body of the answer.

@@ -8,3 +8,63 @@ pub mod api;
 pub mod convert;
 pub mod manifests;
 pub mod wire;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use anyhow::bail;
+use tokio::sync::mpsc::Sender;
+
+use self::manifests::Manifests;
+use crate::config;
+use crate::metrics::Metrics;
+use crate::model::change::Change;
+
+/// The source that the configuration names, ready to run.
+#[derive(Debug)]
+pub enum Source {
+    /// The API server.
+    Api {
+        /// How to reach it.
+        api: api::Source,
+        /// This node's name.
+        node_name: Arc<str>,
+    },
+    /// Files.
+    Manifests(Manifests),
+}
+
+impl Source {
+    /// Checks the settings. Whether the server answers, or the files are there, shows later.
+    ///
+    /// # Errors
+    /// When kubeconfig or URL cannot be used.
+    pub fn new(configured: &config::Source, node_name: &Arc<str>) -> Result<Self, api::ClientConfigError> {
+        Ok(match configured {
+            config::Source::Api(options) => Self::Api {
+                api: api::Source::new(options.clone(), api::Timing::default())?,
+                node_name: Arc::clone(node_name),
+            },
+            config::Source::Manifests {
+                path,
+                service_cluster_ip_range,
+            } => Self::Manifests(Manifests {
+                path: path.clone(),
+                service_cluster_ip_range: service_cluster_ip_range.clone(),
+                node_name: Arc::clone(node_name),
+            }),
+        })
+    }
+
+    /// Tells what there is and what changes, as long as somebody listens.
+    ///
+    /// # Errors
+    /// When nobody does any more.
+    pub async fn run(self, metrics: Arc<Metrics>, changes: Sender<Change>) -> anyhow::Result<Infallible> {
+        match self {
+            Self::Api { api, node_name } => api.run(&node_name, changes, metrics).await,
+            Self::Manifests(manifests) => manifests::run(manifests, metrics, changes).await,
+        }
+        bail!("nobody takes the source's changes any more")
+    }
+}

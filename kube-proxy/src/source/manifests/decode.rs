@@ -272,7 +272,7 @@ fn read<'a, T>(
         )
         .map_err(|error| {
             let line = error.location().map(|location| location.line());
-            (error.without_snippet().to_string(), line.map(u64::from))
+            (error.without_snippet().to_string(), line)
         }),
     };
     result.map_err(|(reason, line)| Fault {

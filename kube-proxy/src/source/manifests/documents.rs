@@ -124,6 +124,9 @@ fn split_json<'a>(text: &'a str, mut line: usize, documents: &mut Vec<Document<'
 mod tests {
     use super::*;
 
+    /// Number, line and text.
+    type Piece = (usize, usize, &'static str);
+
     fn pieces(text: &str, named_json: bool) -> Vec<(usize, usize, &str, Language)> {
         let documents = split(text, named_json);
         documents
@@ -135,7 +138,7 @@ mod tests {
     #[test]
     fn yaml_is_cut_at_its_markers_and_nothing_else() {
         use Language::Yaml;
-        let table: &[(&str, &[(usize, usize, &str)])] = &[
+        let table: &[(&str, &[Piece])] = &[
             ("", &[]),
             ("\n# only a comment\n---\n---\n...\n", &[]),
             ("a: 1\n", &[(1, 1, "a: 1\n")]),
@@ -176,7 +179,7 @@ mod tests {
     #[test]
     fn json_is_cut_at_the_ends_of_its_values() {
         use Language::Json;
-        let table: &[(&str, bool, &[(usize, usize, &str)])] = &[
+        let table: &[(&str, bool, &[Piece])] = &[
             (
                 "{\"a\": 1}\n{\"b\":\n2}\n",
                 false,

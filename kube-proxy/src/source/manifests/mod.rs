@@ -17,12 +17,10 @@ mod store;
 mod tests;
 mod world;
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::bail;
 use ipnet::IpNet;
 use tokio::sync::mpsc::Sender;
 use tracing::info;
@@ -45,15 +43,8 @@ pub struct Manifests {
     pub node_name: Arc<str>,
 }
 
-/// Reads the manifests, tells what they hold, and goes on to tell what changes.
-///
-/// # Errors
-/// When nobody listens any more.
-pub async fn run(
-    manifests: Manifests,
-    metrics: Arc<Metrics>,
-    changes: Sender<Change>,
-) -> anyhow::Result<Infallible> {
+/// Reads the manifests, tells what they hold, and goes on to tell what changes, until nobody listens any more.
+pub async fn run(manifests: Manifests, metrics: Arc<Metrics>, changes: Sender<Change>) {
     // Watched before the first look, so that no change falls between the two.
     let mut watch = PathWatch::new(&manifests.path);
     let mut store = Store::new(
@@ -72,27 +63,28 @@ pub async fn run(
             if first {
                 info!(objects = told.len(), "Read the manifests");
                 first = false;
-                send(&changes, KINDS.map(Change::ListStart)).await?;
-                send(&changes, told).await?;
-                send(&changes, KINDS.map(Change::ListDone)).await?;
+                let lists = KINDS.map(Change::ListStart).into_iter();
+                let ends = KINDS.map(Change::ListDone);
+                send(&changes, lists.chain(told).chain(ends)).await;
             } else {
-                send(&changes, told).await?;
+                send(&changes, told).await;
             }
         }
         tokio::select! {
             () = watch.changed() => {}
             () = wait_until(again) => {}
+            () = changes.closed() => return,
         }
     }
 }
 
-async fn send(changes: &Sender<Change>, told: impl IntoIterator<Item = Change>) -> anyhow::Result<()> {
+/// Tells changes; when nobody listens any more, that shows later.
+async fn send(changes: &Sender<Change>, told: impl IntoIterator<Item = Change>) {
     for change in told {
         if changes.send(change).await.is_err() {
-            bail!("nobody takes the changes of the manifests any more");
+            return;
         }
     }
-    Ok(())
 }
 
 async fn wait_until(moment: Option<Instant>) {

@@ -189,7 +189,7 @@ impl Store {
         }
         for what in decoded.others {
             teller.tell(&what, |file, what| {
-                debug!(file, what, "Not used: not about Services")
+                debug!(file, what, "Not used: not about Services");
             });
         }
         for (key, written) in decoded.objects {

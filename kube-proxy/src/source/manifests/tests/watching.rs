@@ -37,9 +37,7 @@ impl Running {
             node_name: "node-1".into(),
         };
         let counted = Arc::clone(&metrics);
-        let task = tokio::spawn(async move {
-            let _ = run(manifests, counted, sender).await;
-        });
+        let task = tokio::spawn(run(manifests, counted, sender));
         Self {
             changes,
             listener: Listener::default(),
