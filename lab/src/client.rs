@@ -132,6 +132,16 @@ impl Connection {
         Ok(())
     }
 
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// As [`Connection::get`].
+    pub async fn delete(&mut self, path: &str) -> Result<()> {
+        let answer = self.send(Method::DELETE, path, JSON, Bytes::new()).await?;
+        answer.collect().await?;
+        Ok(())
+    }
+
     /// Watches a collection from now on, as protobuf. The connection is used up.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub enum Fault {
     },
     /// The answer comes only after this time.
     Delay(Duration),
+    /// Something is written and all history up to it forgotten, just before the answer is made.
+    Forget,
     /// The connection is closed without an answer.
     HangUp,
     /// After this many bytes of the body nothing more comes; the connection stays open.
@@ -137,7 +139,9 @@ impl Fault {
                 let garbage = Bytes::from_static(b"\x00\x00\x00\x05\xff\xff\xff\xff\xff{]\n");
                 stream::iter([Ok(garbage)]).boxed()
             }
-            Self::Status { .. } | Self::Delay(_) | Self::HangUp | Self::ContentType(_) => chunks,
+            Self::Status { .. } | Self::Delay(_) | Self::Forget | Self::HangUp | Self::ContentType(_) => {
+                chunks
+            }
         }
     }
 }

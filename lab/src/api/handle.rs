@@ -168,6 +168,12 @@ impl Server {
         self.state.settings().streaming_lists = served;
     }
 
+    /// Whether lists for which any version is good enough (`resourceVersion=0`) come from a cache, whole;
+    /// otherwise they are paged like any other, as without kube-apiserver's watch cache.
+    pub fn set_list_cache(&self, cached: bool) {
+        self.state.settings().list_cache = cached;
+    }
+
     /// Lets in this token only, and rewrites the token file. Open watches go on.
     ///
     /// # Errors

@@ -34,6 +34,11 @@ pub(crate) async fn answer(
     match &fault {
         Some(Fault::HangUp) => return Err(HungUp),
         Some(Fault::Delay(time)) => tokio::time::sleep(*time).await,
+        Some(Fault::Forget) => {
+            let store = &mut state.cluster().store;
+            store.advance();
+            store.compact();
+        }
         _ => {}
     }
     let encoding = asked.encoding.unwrap_or(Encoding::Json);

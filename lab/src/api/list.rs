@@ -57,7 +57,7 @@ impl Continue {
     }
 }
 
-/// Lists what the options and the selector ask for.
+/// Lists what the options and the selector ask for; `cached`: if any version is good enough, whole.
 ///
 /// # Errors
 /// 400 for a malformed token or version, 410 for a version that is forgotten, 504 for one yet to come.
@@ -66,6 +66,7 @@ pub(crate) fn list(
     resource: Resource,
     selector: &Selector,
     options: &ListOptions,
+    cached: bool,
 ) -> Result<List, Status> {
     let page = if options.continue_.is_empty() {
         None
@@ -91,8 +92,8 @@ pub(crate) fn list(
         &past
     };
 
-    // With any version being good enough, the real server answers from its cache, whole.
-    let limit = if options.limit == 0 || options.resource_version == "0" {
+    let whole = cached && options.resource_version == "0";
+    let limit = if options.limit == 0 || whole {
         usize::MAX
     } else {
         options.limit

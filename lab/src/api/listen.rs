@@ -124,7 +124,7 @@ impl Socket {
 
 /// Follows orders and takes connections.
 async fn accept(socket: Socket, mut connection: Connection, report: std::sync::mpsc::Sender<Orders>) {
-    let mut listener = None;
+    let mut listener = complain(socket.listen());
     loop {
         let wanted = *connection.orders.borrow_and_update();
         if !wanted.accept && listener.take().is_some() {

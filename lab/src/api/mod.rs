@@ -147,6 +147,7 @@ impl Builder {
             tokens: vec![self.token.clone()],
             protobuf: true,
             streaming_lists: true,
+            list_cache: true,
             bookmark_interval: self.bookmark_interval,
         }));
         for name in ["default", "kube-system"] {

@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) protobuf: bool,
     /// Whether streaming lists are served.
     pub(crate) streaming_lists: bool,
+    /// Whether lists for which any version is good enough come from a cache, whole.
+    pub(crate) list_cache: bool,
     /// How often a watch that takes bookmarks gets one.
     pub(crate) bookmark_interval: Duration,
 }

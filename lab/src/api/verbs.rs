@@ -124,7 +124,8 @@ impl Call<'_> {
     fn list(&self) -> Result<Response<Body>, Status> {
         let (options, selector) = self.options()?;
         let resource = self.target.resource;
-        let list = list::list(&self.state.cluster().store, resource, &selector, &options)?;
+        let cached = self.state.settings().list_cache;
+        let list = list::list(&self.state.cluster().store, resource, &selector, &options, cached)?;
         let body = render::list(resource, &list.meta, &list.items, self.encoding);
         Ok(whole(StatusCode::OK, body, self.encoding))
     }

@@ -107,11 +107,14 @@ async fn a_list_shows_the_version_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn the_limit_is_ignored_when_any_version_is_good_enough() {
+async fn the_limit_is_ignored_when_any_version_is_good_enough_and_there_is_a_cache() {
     let server = server();
     apply_services(&server, &["a", "b", "c"]);
     let list = get(&server, "/api/v1/services?limit=1&resourceVersion=0").await;
     assert_eq!(list.names(), ["a", "b", "c"]);
+    server.set_list_cache(false);
+    let list = get(&server, "/api/v1/services?limit=1&resourceVersion=0").await;
+    assert_eq!(list.names(), ["a"]);
 }
 
 #[tokio::test]
