@@ -3,7 +3,7 @@
 //! Transactions are made of whole groups (see [`Key::group`]), so that no verdict is in force without the
 //! endpoints that it counts on.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -189,7 +189,7 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// Puts those of `changes` that `included` names in force, all but the groups that the kernel refuses.
     fn settle(&mut self, changes: &mut [Change<'a>], mut included: Vec<usize>) -> Result<(), Stop> {
-        let mut corrected = HashSet::new();
+        let mut corrected = HashMap::new();
         for _ in 0..PATIENCE {
             let Some((sealed, failures)) = self.attempt(changes, &included)? else {
                 return Ok(());
@@ -199,15 +199,24 @@ impl<'a> Writer<'a> {
                 return Err(self.structure(&sealed, failure));
             }
             for (index, removal, failure) in culprits.named {
-                match (failure.errno, removal) {
-                    // Another hand took it away, or put something else there: so be it, or no longer so.
-                    (Errno::ENOENT, true) if corrected.insert(index) => changes[index].held = &Held::Absent,
-                    (Errno::EEXIST | Errno::EBUSY, false) if corrected.insert(index) => {
-                        changes[index].held = &Held::Unknown;
+                let held = match (failure.errno, removal) {
+                    // Another hand took it away, or put something else there. (Of intervals, something else
+                    // may be a wider one that is wanted.)
+                    (Errno::ENOENT, true) => &Held::Absent,
+                    (Errno::EEXIST | Errno::EBUSY, false) if !changes[index].key.object().is_interval() => {
+                        &Held::Unknown
                     }
                     (Errno::ENOENT, false) => return Err(Stop::Drift),
-                    _ => self.refuse(changes[index].key, failure),
+                    _ => {
+                        self.refuse(changes[index].key, failure.reason());
+                        continue;
+                    }
+                };
+                // Corrected once, it should work. If not, the first complaint was the true one.
+                if let Some(reason) = corrected.insert(index, failure.reason()) {
+                    self.refuse(changes[index].key, reason);
                 }
+                changes[index].held = held;
             }
             included.retain(|&index| !self.refusals.contains_key(&changes[index].key.group()));
             if !culprits.unnamed.is_empty() {
@@ -237,16 +246,16 @@ impl<'a> Writer<'a> {
                     return Err(Stop::Drift);
                 }
                 if let (Some(index), Some(failure)) = (included.pop(), failures.first()) {
-                    self.refuse(changes[index].key, failure);
+                    self.refuse(changes[index].key, failure.reason());
                 }
                 Ok(())
             }
         }
     }
 
-    fn refuse(&mut self, key: &Key, failure: &Failure) {
-        let reason = || (key.clone(), failure.reason());
-        self.refusals.entry(key.group()).or_insert_with(reason);
+    fn refuse(&mut self, key: &Key, reason: String) {
+        let refusal = || (key.clone(), reason);
+        self.refusals.entry(key.group()).or_insert_with(refusal);
     }
 
     /// Sends one transaction. `None`: it is in force.

@@ -31,7 +31,8 @@ struct Use {
 }
 
 impl Kernel {
-    fn socket(&mut self) -> Result<&mut Socket, CommitError> {
+    /// The socket, opened by the first who asks.
+    pub(super) fn socket(&mut self) -> Result<&mut Socket, CommitError> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None => Socket::open().map_err(|errno| unreachable("open a netlink socket", errno))?,

@@ -27,7 +27,7 @@
 //!   none it takes several, so that others get to work meanwhile; the base chains come last.
 //! - What the kernel refuses is left out, with all that belongs to the same address and port (a change: the
 //!   state before it stays), reported, and tried again with growing pauses or when the Service changes.
-//! - A table that another hand removed is noticed at the next change, and programmed anew.
+//! - A table that another hand removed is noticed at the next change of its family, and all is programmed anew.
 //!
 //! Limits: no accept rules, since none could overrule another table's drop; node ports never on loopback.
 

@@ -63,7 +63,7 @@ impl Socket {
             SockProtocol::NetlinkNetFilter,
         )?;
         for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
-            enable(&fd, option)?;
+            switch(&fd, option, true)?;
         }
         // Without the right to force it the default has to do; the first transaction will tell.
         let _ = socket::setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER);
@@ -103,6 +103,12 @@ impl Socket {
             Some(reply) if reply.errno == Errno::ENOENT => Ok(false),
             Some(reply) => Err(reply.errno),
         }
+    }
+
+    /// Makes the kernel as tight-lipped as an old one: no attribute to blame, no words.
+    #[cfg(test)]
+    pub(super) fn tell_less(&self) {
+        switch(&self.fd, libc::NETLINK_EXT_ACK, false).unwrap();
     }
 
     /// Lets the socket take a message of this length: the default buffer refuses some hundred Services.
@@ -189,8 +195,8 @@ fn extended(echo: &[u8], capped: bool, reply: &mut Failure) {
 }
 
 #[expect(unsafe_code, reason = "nix knows no netlink options")]
-fn enable(fd: &OwnedFd, option: libc::c_int) -> Result<(), Errno> {
-    let on: libc::c_int = 1;
+fn switch(fd: &OwnedFd, option: libc::c_int, on: bool) -> Result<(), Errno> {
+    let on = libc::c_int::from(on);
     #[expect(clippy::cast_possible_truncation, reason = "the size of an int")]
     let size = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the descriptor is open, and the value is an int of the given size that lives through the call.

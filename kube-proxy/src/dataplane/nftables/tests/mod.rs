@@ -1,8 +1,11 @@
 //! What the tests share: views in few words, and a dataplane in a network namespace of its own.
 
 mod changes;
+mod errors;
 mod listing;
 mod packets;
+mod refusals;
+mod takeover;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
