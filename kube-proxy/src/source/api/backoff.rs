@@ -9,24 +9,26 @@ pub(super) struct Backoff {
     first: Duration,
     longest: Duration,
     tries: u32,
+    other_ways: u32,
 }
 
 impl Backoff {
-    /// After this many tries at once in a row a try waits like any other.
-    const FREE: u32 = 2;
+    /// After this many other ways in a row the next one waits like a retry.
+    const FREE: u32 = 3;
 
     pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        let tries = 0;
         Self {
             first,
             longest,
-            tries,
+            tries: 0,
+            other_ways: 0,
         }
     }
 
     /// Things work again.
     pub(super) fn reset(&mut self) {
         self.tries = 0;
+        self.other_ways = 0;
     }
 
     /// Before trying the same again. `jitter` is within 0–1.
@@ -39,10 +41,10 @@ impl Backoff {
         whole.mul_f32(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
     }
 
-    /// Before trying something else, which may well work: no delay, unless that went on for a while.
+    /// Before trying something else, which may well work: no delay, unless that goes on and on.
     pub(super) fn delay_before_another_way(&mut self, jitter: f32) -> Duration {
-        if self.tries < Self::FREE {
-            self.tries += 1;
+        if self.other_ways < Self::FREE {
+            self.other_ways += 1;
             return Duration::ZERO;
         }
         self.delay(jitter)
@@ -71,9 +73,14 @@ mod tests {
     #[test]
     fn another_way_is_tried_at_once_but_not_for_ever() {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
-        let delays: Vec<u128> = (0..4)
+        for _ in 0..5 {
+            backoff.delay(1.0);
+        }
+        let delays: Vec<u128> = (0..5)
             .map(|_| backoff.delay_before_another_way(1.0).as_millis())
             .collect();
-        assert_eq!(delays, [0, 0, 800, 1600]);
+        assert_eq!(delays, [0, 0, 0, 6400, 12800]);
+        backoff.reset();
+        assert_eq!(backoff.delay_before_another_way(1.0), Duration::ZERO);
     }
 }

@@ -58,6 +58,16 @@ impl Failure {
         }
     }
 
+    /// Whether one log line serves for both.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let is_out_of_order = |failure: &Self| match failure {
+            Self::Connect(_) | Self::Broken(_) | Self::Stalled { .. } => true,
+            _ => failure.code().is_some_and(|code| code.is_server_error()),
+        };
+        let same_kind = std::mem::discriminant(self) == std::mem::discriminant(other);
+        (same_kind && self.code() == other.code()) || (is_out_of_order(self) && is_out_of_order(other))
+    }
+
     /// The history since the version we asked for is gone (410).
     pub(super) fn is_expired(&self) -> bool {
         match self {
@@ -87,6 +97,10 @@ impl Failure {
         let Self::Refused { status, retry_after } = self else {
             return None;
         };
+        // It asks for the time until it gets to that version; we ask for another one.
+        if self.is_version_too_large() {
+            return None;
+        }
         let seconds = status.details.as_ref().map(|details| details.retry_after_seconds);
         let in_status = seconds
             .and_then(|seconds| u64::try_from(seconds).ok())
@@ -176,7 +190,7 @@ mod tests {
             retry_after_seconds: 1,
         });
         assert!(by_cause.is_version_too_large());
-        assert_eq!(by_cause.retry_after(), Some(Duration::from_secs(1)));
+        assert_eq!(by_cause.retry_after(), None);
         let by_words = refused(
             504,
             "Timeout",
@@ -187,14 +201,35 @@ mod tests {
     }
 
     #[test]
+    fn one_line_serves_for_a_server_that_is_down_but_not_for_different_refusals() {
+        let broken = Failure::Broken(String::new());
+        let connect = Failure::Connect(String::new());
+        assert!(broken.is_like(&connect));
+        assert!(refused(403, "", "a").is_like(&refused(403, "", "b")));
+        assert!(!refused(403, "", "").is_like(&refused(401, "", "")));
+        assert!(refused(503, "", "").is_like(&broken));
+        assert!(!refused(403, "", "").is_like(&broken));
+        assert!(!Failure::Decode(String::new()).is_like(&broken));
+    }
+
+    #[test]
     fn the_header_beats_the_status_and_neither_may_ask_for_hours() {
-        let status = Status::default();
-        for (header, expected) in [(None, None), (Some(7), Some(7)), (Some(86400), Some(300))] {
-            let retry_after = header.map(Duration::from_secs);
-            let failure = Failure::Refused {
-                status: status.clone(),
-                retry_after,
+        for (header, in_status, expected) in [
+            (None, 0, None),
+            (None, 3, Some(3)),
+            (Some(7), 3, Some(7)),
+            (Some(86400), 0, Some(300)),
+        ] {
+            let details = StatusDetails {
+                causes: Vec::new(),
+                retry_after_seconds: in_status,
             };
+            let status = Status {
+                details: Some(details),
+                ..Status::default()
+            };
+            let retry_after = header.map(Duration::from_secs);
+            let failure = Failure::Refused { status, retry_after };
             assert_eq!(failure.retry_after(), expected.map(Duration::from_secs));
         }
     }

@@ -49,9 +49,7 @@ impl Health {
         let now = Instant::now();
         if let Some(loss) = &mut self.loss {
             loss.tries += 1;
-            let same = std::mem::discriminant(&loss.failure) == std::mem::discriminant(failure)
-                && loss.failure.code() == failure.code();
-            if same && now.duration_since(loss.logged) < REMINDER {
+            if loss.failure.is_like(failure) && now.duration_since(loss.logged) < REMINDER {
                 debug!(resource = plural, verb, server, error = %failure, "The API server fails again");
                 return;
             }
@@ -65,26 +63,26 @@ impl Health {
                 tries: 1,
             });
         }
-        let advice = failure.advice(resource).unwrap_or_default();
+        let advice = failure.advice(resource);
         let consequence = if self.delivered {
             "what is programmed stays in force"
         } else {
             "nothing is programmed before the first list"
         };
         warn!(
-            resource = plural, verb, server, error = %failure, advice, consequence,
+            resource = plural, verb, server, error = %failure, consequence, advice,
             "The API server fails; retrying"
         );
     }
 
-    /// A list or watch was given up for a new list, which is not a loss: the history was too short, or the
-    /// server does not stream lists.
-    pub(super) fn relists(&mut self, resource: &Resource, failure: &Failure) {
+    /// A request failed in a way that another one will make good: the history was too short, or the server
+    /// does not stream lists.
+    pub(super) fn goes_on(&mut self, resource: &Resource, failure: &Failure, next: &str) {
         let plural = resource.plural;
         let labels = [plural, failure.reason()];
         self.metrics.api_failures.with_label_values(&labels).inc();
         self.metrics.api_watching.with_label_values(&[plural]).set(0);
-        info!(resource = plural, reason = %failure, "Listing anew");
+        info!(resource = plural, reason = %failure, "Going on with {next}");
     }
 
     /// The watch delivers.

@@ -27,6 +27,9 @@ pub(super) enum Request {
     },
     /// Changes since this version.
     Watch { version: String },
+    /// Whether the server has got to this version. A watch from the future (the cluster was restored from a
+    /// backup) is accepted and then silent, for hours or for ever; a list says so.
+    Check { version: String },
 }
 
 impl Request {
@@ -46,6 +49,11 @@ impl Request {
                 }
             }
             Self::Watch { version } => parameters.extend([("watch", "true"), ("resourceVersion", version)]),
+            Self::Check { version } => parameters.extend([
+                ("limit", "1"),
+                ("resourceVersionMatch", "NotOlderThan"),
+                ("resourceVersion", version),
+            ]),
             Self::List {
                 version,
                 paged,
@@ -69,12 +77,23 @@ impl Request {
     }
 
     pub(super) fn is_watch(&self) -> bool {
-        !matches!(self, Self::List { .. })
+        matches!(self, Self::StreamList { .. } | Self::Watch { .. })
     }
 
-    /// What the request does, for people.
+    /// The verb that RBAC must allow.
     pub(super) fn verb(&self) -> &'static str {
         if self.is_watch() { "watch" } else { "list" }
+    }
+
+    /// The request in words.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::StreamList { .. } => "a streaming list",
+            Self::List { paged: true, .. } => "a paged list",
+            Self::List { .. } => "a list",
+            Self::Watch { .. } => "a watch",
+            Self::Check { .. } => "a check of the version",
+        }
     }
 }
 
@@ -111,6 +130,8 @@ enum State {
     ListWhole,
     /// All objects are known.
     Watching,
+    /// The same, but the connection was lost, and the server may not be what it was.
+    Resuming,
 }
 
 impl Reflector {
@@ -167,6 +188,9 @@ impl Reflector {
             State::Watching => Request::Watch {
                 version: self.version.clone(),
             },
+            State::Resuming => Request::Check {
+                version: self.version.clone(),
+            },
         }
     }
 
@@ -204,6 +228,15 @@ impl Reflector {
         self.state = State::Watching;
     }
 
+    /// The server is at this version, so the watch can be resumed.
+    pub(super) fn checked(&mut self, version: &str) -> Result<(), Failure> {
+        if is_before(version, &self.version) {
+            return Err(self.went_back(version));
+        }
+        self.state = State::Watching;
+        Ok(())
+    }
+
     /// The watch told everything up to this version.
     pub(super) fn observed(&mut self, version: String) -> Result<(), Failure> {
         self.watch_failures = 0;
@@ -211,13 +244,17 @@ impl Reflector {
             return Ok(());
         }
         if is_before(&version, &self.version) {
-            return Err(Failure::WentBack {
-                seen: self.version.clone(),
-                now: version,
-            });
+            return Err(self.went_back(&version));
         }
         self.version = version;
         Ok(())
+    }
+
+    fn went_back(&self, version: &str) -> Failure {
+        Failure::WentBack {
+            seen: self.version.clone(),
+            now: version.to_owned(),
+        }
     }
 
     /// The watch was closed in good order. A streaming list that never said it was complete is not tried
@@ -230,7 +267,7 @@ impl Reflector {
 
     /// A request failed.
     pub(super) fn failed(&mut self, failure: &Failure) -> Pace {
-        let before = (self.state.clone(), self.version_lost);
+        let before = (self.next(), self.version_lost);
         let unknown_version = failure.is_expired() || failure.is_version_too_large();
         match &self.state {
             State::Unlisted { stream: true } => {
@@ -247,9 +284,9 @@ impl Reflector {
                     self.state = State::Unlisted { stream: false };
                 }
             }
-            State::Watching => self.watch_failed(failure),
+            State::Watching | State::Resuming => self.watch_failed(failure),
         }
-        if before == (self.state.clone(), self.version_lost) {
+        if self.state == State::Resuming || before == (self.next(), self.version_lost) {
             Pace::Wait
         } else {
             Pace::AnotherWay
@@ -260,14 +297,24 @@ impl Reflector {
         let went_back = matches!(failure, Failure::WentBack { .. }) || failure.is_version_too_large();
         // What else the server may find wrong with our question is its version.
         let bad_request = is_about_the_question(failure);
-        if !is_same_for_every_request(failure) && !matches!(failure, Failure::Broken(_)) {
+        if self.state == State::Resuming && bad_request {
+            // It does not know how to check.
+            self.state = State::Watching;
+            return;
+        }
+        let lost = matches!(
+            failure,
+            Failure::Connect(_) | Failure::Broken(_) | Failure::Stalled { .. }
+        );
+        if !lost && !is_same_for_every_request(failure) {
             self.watch_failures += 1;
         }
-        let list = went_back || bad_request;
-        if list || self.watch_failures >= Self::WATCH_FAILURES {
+        if went_back || bad_request || self.watch_failures >= Self::WATCH_FAILURES {
             self.version_lost = went_back || (bad_request && !failure.is_expired());
             self.watch_failures = 0;
             self.state = State::Unlisted { stream: true };
+        } else if lost {
+            self.state = State::Resuming;
         }
     }
 }

@@ -88,10 +88,9 @@ impl Watcher {
     pub(super) async fn run(mut self) {
         loop {
             let request = self.reflector.next();
-            let outcome = if request.is_watch() {
-                self.watch(&request).await
-            } else {
-                self.list(&request).await
+            let outcome = match &request {
+                Request::StreamList { .. } | Request::Watch { .. } => self.watch(&request).await,
+                Request::List { .. } | Request::Check { .. } => self.list(&request).await,
             };
             match outcome {
                 Ok(()) => {}
@@ -115,7 +114,8 @@ impl Watcher {
         let jitter = fastrand::f32();
         let delay = match self.reflector.failed(&failure) {
             Pace::AnotherWay => {
-                self.health.relists(&self.resource, &failure);
+                let next = self.reflector.next().name();
+                self.health.goes_on(&self.resource, &failure, next);
                 self.backoff.delay_before_another_way(jitter)
             }
             Pace::Wait => {
@@ -134,9 +134,10 @@ impl Watcher {
             Request::StreamList { .. } => self.timing.initial_events,
             // Some proxies hold the header back until the first event.
             Request::Watch { .. } => self.timing.idle,
-            Request::List { .. } => self.timing.list,
+            Request::List { .. } | Request::Check { .. } => self.timing.list,
         };
         let url = request.url(&self.resource, self.timing.watch.mul_f32(1.0 + fastrand::f32()));
+        debug!(url, "Asking the API server");
         let response = timeout(patience, self.connection.get(&url, &self.accept)).await;
         let response = response.map_err(|_| Failure::Stalled {
             during: "waiting for the answer",
@@ -160,9 +161,10 @@ impl Watcher {
         Ok((encoding, response.into_body()))
     }
 
-    /// A list, or a page of one.
+    /// A list, or a page of one, or a list for the sake of its version only.
     async fn list(&mut self, request: &Request) -> Result<(), Stop> {
         let (encoding, mut body) = self.get(request).await?;
+        let only_check = matches!(request, Request::Check { .. });
         if matches!(request, Request::List { token, .. } if token.is_empty()) {
             self.send(Change::ListStart(self.resource.kind)).await?;
         }
@@ -179,10 +181,15 @@ impl Watcher {
         {
             list.push(&piece).map_err(unreadable)?;
             while let Some(item) = list.next().map_err(unreadable)? {
-                self.upsert(encoding, &item).await?;
+                if !only_check {
+                    self.upsert(encoding, &item).await?;
+                }
             }
         }
         let meta = list.end().map_err(unreadable)?;
+        if only_check {
+            return Ok(self.reflector.checked(&meta.resource_version)?);
+        }
         while let Some(item) = list.next().map_err(unreadable)? {
             self.upsert(encoding, &item).await?;
         }

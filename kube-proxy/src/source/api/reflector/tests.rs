@@ -75,6 +75,12 @@ fn watch(version: &str) -> Request {
     }
 }
 
+fn check(version: &str) -> Request {
+    Request::Check {
+        version: version.into(),
+    }
+}
+
 fn meta(version: &str, token: &str) -> ListMeta {
     ListMeta {
         resource_version: version.into(),
@@ -129,14 +135,8 @@ fn a_server_that_does_not_stream_lists_is_asked_for_pages() {
 
 #[test]
 fn what_no_other_request_would_change_is_waited_out() {
-    for failure in [
-        connect(),
-        Failure::Client("x".into()),
-        refused(401),
-        refused(403),
-        refused(408),
-        refused(429),
-    ] {
+    let client = Failure::Client("x".into());
+    for failure in [client, refused(401), refused(403), refused(408), refused(429)] {
         let mut listing = Reflector::new();
         listing.closed();
         let mut watching = watching("5");
@@ -148,20 +148,51 @@ fn what_no_other_request_would_change_is_waited_out() {
             }
         }
     }
+    let mut unlisted = Reflector::new();
+    assert_eq!(unlisted.failed(&connect()), Pace::Wait);
+    assert_eq!(unlisted.next(), stream_list(""));
 }
 
 #[test]
-fn a_broken_watch_is_resumed_where_it_was() {
-    let mut reflector = watching("5");
-    for _ in 0..10 {
-        assert_eq!(reflector.failed(&broken()), Pace::Wait);
+fn a_lost_watch_is_resumed_where_it_was_once_the_server_has_got_there() {
+    for failure in [broken(), stalled(), connect()] {
+        let mut reflector = watching("5");
+        for _ in 0..10 {
+            assert_eq!(reflector.failed(&failure), Pace::Wait);
+            assert_eq!(reflector.next(), check("5"));
+        }
+        assert_eq!(reflector.checked("6"), Ok(()));
+        assert_eq!(reflector.next(), watch("5"));
+    }
+}
+
+#[test]
+fn a_server_that_was_restored_from_a_backup_is_listed_as_of_now() {
+    let mut reflector = watching("500");
+    reflector.failed(&broken());
+    assert_eq!(reflector.failed(&too_large()), Pace::AnotherWay);
+    assert_eq!(reflector.next(), stream_list(""));
+
+    let mut reflector = watching("500");
+    reflector.failed(&broken());
+    let failure = reflector.checked("20").unwrap_err();
+    assert_eq!(reflector.failed(&failure), Pace::AnotherWay);
+    assert_eq!(reflector.next(), stream_list(""));
+}
+
+#[test]
+fn a_server_that_cannot_check_is_watched_all_the_same() {
+    for code in [400, 410, 422] {
+        let mut reflector = watching("5");
+        reflector.failed(&broken());
+        assert_eq!(reflector.failed(&refused(code)), Pace::AnotherWay);
         assert_eq!(reflector.next(), watch("5"));
     }
 }
 
 #[test]
 fn a_watch_that_keeps_failing_otherwise_is_given_up_for_a_list() {
-    for failure in [refused(500), stalled(), Failure::Decode("nonsense".into())] {
+    for failure in [refused(500), Failure::Decode("nonsense".into())] {
         let mut reflector = watching("5");
         assert_eq!(reflector.failed(&failure), Pace::Wait);
         assert_eq!(reflector.failed(&failure), Pace::Wait);
@@ -283,6 +314,10 @@ fn requests_say_in_their_url_what_they_ask() {
         (
             watch("5"),
             "&watch=true&resourceVersion=5&allowWatchBookmarks=true&timeoutSeconds=300",
+        ),
+        (
+            check("5"),
+            "&limit=1&resourceVersionMatch=NotOlderThan&resourceVersion=5",
         ),
         (list("0", true), "&limit=500&resourceVersion=0"),
         (list("", true), "&limit=500"),
