@@ -83,7 +83,7 @@ impl KubeProxy {
     }
 
     /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
+    pub fn is_running(&self) -> bool {
         self.process.is_running()
     }
 

@@ -15,6 +15,8 @@ use std::{io, panic, thread};
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 
 /// A network namespace. Clones are the same namespace; it goes when the last clone, socket and process are gone.
 #[derive(Clone, Debug)]
@@ -161,8 +163,16 @@ impl Process {
     }
 
     /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        matches!(self.0.try_wait(), Ok(None))
+    pub fn is_running(&self) -> bool {
+        let Ok(id) = i32::try_from(self.0.id()) else {
+            return false;
+        };
+        // WNOWAIT leaves the status for whoever waits for the process.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        matches!(
+            waitid(Id::Pid(Pid::from_raw(id)), flags),
+            Ok(WaitStatus::StillAlive)
+        )
     }
 
     /// Kills it (SIGKILL: no chance to tidy up, as in a crash) and waits for its end.

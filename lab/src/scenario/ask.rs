@@ -1,13 +1,16 @@
 //! One question: the same request from several places, and whether what comes back is what should.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
 use super::expectation::Expectation;
 use super::file::Ask;
+use super::play::running;
 use crate::net::{Family, Lab, Member};
 use crate::probe::{Outcome, Request, requests_until};
+use crate::proxy::KubeProxy;
 
 /// How long a change may take to be in force.
 const SETTLING: Duration = Duration::from_secs(10);
@@ -31,6 +34,8 @@ pub(super) struct Question<'a> {
     pub(super) ask: &'a Ask,
     /// When something was last changed.
     pub(super) changed: Instant,
+    /// Who has to answer for it.
+    pub(super) proxies: &'a BTreeMap<String, KubeProxy>,
 }
 
 impl Question<'_> {
@@ -45,6 +50,7 @@ impl Question<'_> {
             if tried.is_ok() {
                 break;
             }
+            running(self.proxies)?;
             if self.changed.elapsed() > SETTLING {
                 return tried.context("ten seconds after the last change");
             }

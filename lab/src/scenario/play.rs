@@ -150,16 +150,9 @@ impl Stage {
 
     fn run(&mut self) -> Result<()> {
         for (number, step) in (1..).zip(self.scenario.steps.clone()) {
-            let mut result = self.step(&step);
-            for (node, proxy) in &mut self.proxies {
-                if !proxy.is_running() {
-                    let also = result
-                        .err()
-                        .map_or_else(String::new, |error| format!("\n{error:#}"));
-                    result = Err(anyhow!("the kube-proxy of {node} has ended{also}"));
-                }
-            }
-            result.with_context(|| format!("step {number}"))?;
+            self.step(&step)
+                .and_then(|()| running(&self.proxies))
+                .with_context(|| format!("step {number}"))?;
         }
         // Whatever the rules are, an operator's nft must be able to print them.
         for node in self.lab.nodes() {
@@ -227,6 +220,7 @@ impl Stage {
             family: self.play.family,
             ask,
             changed: self.changed,
+            proxies: &self.proxies,
         };
         let expectations = step.expectations(self.play.mode);
         let problems: Vec<_> = thread::scope(|scope| {
@@ -348,6 +342,14 @@ impl Stage {
         }
         text
     }
+}
+
+/// Whether every kube-proxy that should be there is.
+pub(super) fn running(proxies: &BTreeMap<String, KubeProxy>) -> Result<()> {
+    let ended = proxies.iter().find(|(_, proxy)| !proxy.is_running());
+    ended.map_or(Ok(()), |(node, _)| {
+        Err(anyhow!("the kube-proxy of {node} has ended"))
+    })
 }
 
 fn request(flow: &Flow) -> Request {

@@ -1,11 +1,15 @@
 //! The reading of scenarios; playing them is tested by playing them.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::ask::Question;
 use super::expectation::Expectation;
 use super::file::{Ask, Scenario};
-use super::{folder, object, plays};
-use crate::net::Family;
+use super::{Player, folder, object, plays};
+use crate::net::{Family, Lab, Topology};
 use crate::probe::{Outcome, Protocol, RefusedBy};
-use crate::serve::Answer;
+use crate::serve::{Answer, Server};
 
 const SCENARIO: &str = "
 behaviour: A sentence.
@@ -122,5 +126,77 @@ fn an_expectation_admits_what_it_says_and_nothing_else() {
         let result = expectation.admits(&outcome, |_| Ok("10.0.0.1".parse()?));
         assert_eq!(result.is_ok(), admitted, "{text} and {outcome}: {result:?}");
         assert_eq!(expectation.to_string(), text);
+    }
+}
+
+/// Plays the scenario above with a program that is no kube-proxy.
+fn play_with(program: &std::path::Path, steps: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let (head, _) = SCENARIO.split_once("steps:").unwrap();
+    std::fs::write(folder.path().join("some.yaml"), format!("{head}steps: [{steps}]")).unwrap();
+    let play = plays(folder.path(), None).unwrap().remove(0);
+    let player = Player {
+        program: program.to_owned(),
+        on_failure: None,
+    };
+    player.play(&play).unwrap_err().to_string()
+}
+
+#[test]
+fn a_kube_proxy_that_ends_fails_the_scenario_at_once_and_its_log_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("kube-proxy");
+    std::fs::write(&program, "#!/bin/sh\necho my last words; exit 1\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let failure = play_with(&program, "{ask: tcp $(cluster-ip-7):80, expect: {x: a}}");
+    for part in [
+        "not so: A sentence.",
+        "step 1",
+        "kube-proxy of node-1 has ended",
+        "my last words",
+    ] {
+        assert!(failure.contains(part), "{part} is not in: {failure}");
+    }
+}
+
+#[test]
+fn an_unmet_expectation_names_what_should_be_and_what_came() {
+    let lab = Lab::build(&Topology::with_pods(&[("c", 2), ("x", 1)])).unwrap();
+    let _server = Server::start(lab.member("c").unwrap(), &[8080]).unwrap();
+    let question = Question {
+        lab: &lab,
+        family: Family::V4,
+        ask: &Ask {
+            protocol: Protocol::Tcp,
+            to: "10.244.2.11:8080".parse().unwrap(),
+        },
+        changed: Instant::now().checked_sub(Duration::from_secs(60)).unwrap(),
+        proxies: &BTreeMap::new(),
+    };
+    let put = |expected: &str| {
+        question
+            .put("x", &expected.parse().unwrap())
+            .map_err(|error| format!("{error:#}"))
+    };
+    assert_eq!(put("c, seen as itself"), Ok(()));
+    let cases = [
+        (
+            "a",
+            "ok by c (port 8080), seen as 10.244.1.11; c should not answer",
+        ),
+        (
+            "refused",
+            "ok by c (port 8080), seen as 10.244.1.11; it should be: refused",
+        ),
+        ("c, seen as node-1", "it should be seen as node-1 (192.168.50.11)"),
+        ("a c", "and none reached a"),
+    ];
+    for (expected, reason) in cases {
+        let error = put(expected).unwrap_err();
+        assert!(error.contains(reason), "{expected}: {error}");
+        assert!(
+            error.contains("x asks tcp 10.244.2.11:8080"),
+            "{expected}: {error}"
+        );
     }
 }
