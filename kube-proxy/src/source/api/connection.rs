@@ -144,19 +144,19 @@ fn build(config: ClientConfig, connect_timeout: Duration) -> Result<Client, Stri
     let environment = |name: &str| std::env::var(name).ok();
     let proxy = proxy::choose(&kube.cluster_url, proxy_url.as_deref(), environment);
     let Some(proxy) = proxy.map_err(|error| error.to_string())? else {
-        return build_over(&kube, tcp(), connect_timeout);
+        return build_over(&kube, tcp(connect_timeout), connect_timeout);
     };
     let url = proxy.uri().clone();
     match url.scheme_str() {
         Some("socks5" | "socks5h") => {
-            let mut socks = SocksV5::new(url, tcp());
+            let mut socks = SocksV5::new(url, tcp(connect_timeout));
             if let Some((user, password)) = proxy.raw_auth() {
                 socks = socks.with_auth(user.into(), password.into());
             }
             build_over(&kube, socks, connect_timeout)
         }
         Some("https") => {
-            let tls = kube.rustls_https_connector_with_connector(tcp());
+            let tls = kube.rustls_https_connector_with_connector(tcp(connect_timeout));
             let tunnel = Tunnel::new(url, tls.map_err(|error| with_causes(&error))?);
             build_over(
                 &kube,
@@ -165,7 +165,7 @@ fn build(config: ClientConfig, connect_timeout: Duration) -> Result<Client, Stri
             )
         }
         _ => {
-            let tunnel = with_basic_auth(Tunnel::new(url, tcp()), proxy.basic_auth());
+            let tunnel = with_basic_auth(Tunnel::new(url, tcp(connect_timeout)), proxy.basic_auth());
             build_over(&kube, tunnel, connect_timeout)
         }
     }
@@ -178,8 +178,10 @@ fn with_basic_auth<C>(tunnel: Tunnel<C>, authorization: Option<&HeaderValue>) ->
     }
 }
 
-fn tcp() -> HttpConnector {
+fn tcp(connect_timeout: Duration) -> HttpConnector {
     let mut tcp = HttpConnector::new();
+    // Divided among the addresses of a name, so that one that does not answer leaves time for the next.
+    tcp.set_connect_timeout(Some(connect_timeout));
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEPALIVE));
@@ -253,25 +255,4 @@ impl TokenFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_file_is_read_anew_for_each_request_and_trimmed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        let mut token = TokenFile::new(path.clone());
-        assert!(token.authorization().unwrap_err().contains("token"));
-        for (text, expected) in [
-            ("one\n", "Bearer one"),
-            (" two ", "Bearer two"),
-            ("", "Bearer two"),
-            ("bad\u{7f}token", "Bearer two"),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            assert_eq!(token.authorization().unwrap(), expected, "{text:?}");
-        }
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(token.authorization().unwrap(), "Bearer two");
-    }
-}
+mod tests;

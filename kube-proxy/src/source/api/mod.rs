@@ -63,7 +63,7 @@ impl Default for Timing {
         Self {
             connect: Duration::from_secs(10),
             list: Duration::from_secs(60),
-            initial_events: Duration::from_secs(20),
+            initial_events: Duration::from_secs(30),
             idle: Duration::from_secs(150),
             first_retry: Duration::from_millis(200),
             longest_retry: Duration::from_secs(30),

@@ -37,10 +37,20 @@ impl Interner {
         self.strings.insert(Arc::clone(&new));
         new
     }
+}
 
-    /// How many distinct strings are kept.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.strings.len()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interner_forgets_what_nobody_holds() {
+        let mut interner = Interner::default();
+        let kept = interner.intern("kept");
+        for i in 0..10_000 {
+            interner.intern(&i.to_string());
+        }
+        assert!(interner.strings.len() <= 1024);
+        assert!(Arc::ptr_eq(&kept, &interner.intern("kept")));
     }
 }

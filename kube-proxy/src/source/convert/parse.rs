@@ -63,3 +63,57 @@ fn without_leading_zeros(number: &str) -> &str {
         rest => rest,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_parse_as_kubernetes_reads_them() {
+        for (text, expected) in [
+            ("10.0.0.1", Some("10.0.0.1")),
+            ("010.0.0.001", Some("10.0.0.1")),
+            ("010.000.0.08", Some("10.0.0.8")),
+            ("2001:DB8::1", Some("2001:db8::1")),
+            ("2001:0db8:0000::00001", Some("2001:db8::1")),
+            ("::ffff:10.0.0.1", Some("10.0.0.1")),
+            ("::ffff:010.0.0.1", Some("10.0.0.1")),
+            ("::", Some("::")),
+            ("10.0.0.256", None),
+            ("10.0.0", None),
+            ("10.0.0.", None),
+            ("10.0.0.0x1", None),
+            (" 10.0.0.1", None),
+            ("fe80::1%eth0", None),
+            ("1:2", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                parse_ip(text),
+                expected.map(|text| text.parse().unwrap()),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn networks_parse_as_kubernetes_reads_them() {
+        for (text, expected) in [
+            ("10.0.0.0/8", Some("10.0.0.0/8")),
+            ("010.1.2.3/08", Some("10.0.0.0/8")),
+            ("0.0.0.0/0", Some("0.0.0.0/0")),
+            ("2001:db8::1/64", Some("2001:db8::/64")),
+            ("::ffff:10.1.2.3/104", Some("10.0.0.0/8")),
+            ("10.0.0.0/33", None),
+            ("10.0.0.0/-1", None),
+            ("10.0.0.0/+8", None),
+            ("10.0.0.0/", None),
+            ("10.0.0.0", None),
+            ("::/129", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|text| text.parse().unwrap());
+            assert_eq!(parse_cidr(text), expected, "{text:?}");
+        }
+    }
+}
