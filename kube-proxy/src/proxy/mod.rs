@@ -8,6 +8,8 @@
 mod conflicts;
 mod inbox;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
