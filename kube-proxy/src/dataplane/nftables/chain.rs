@@ -53,6 +53,8 @@ pub(super) enum Chain {
         list: EndpointList,
         masquerade: Sources,
         count: u32,
+        /// Clients stay with their endpoint until they were silent for so many seconds.
+        affinity: Option<u32>,
     },
     /// Tells sources apart and looks the Service up a second time, in the lists' maps.
     BySource {
@@ -72,12 +74,17 @@ impl fmt::Display for Chain {
                 list,
                 masquerade,
                 count,
+                affinity,
             } => {
                 write!(f, "{}", reach.prefix())?;
                 if *list == EndpointList::Local {
                     f.write_str("local-")?;
                 }
-                write!(f, "endpoints-{count}{masquerade}")
+                write!(f, "endpoints-{count}")?;
+                if let Some(seconds) = affinity {
+                    write!(f, "-affinity-{seconds}s")?;
+                }
+                write!(f, "{masquerade}")
             }
             Self::BySource {
                 reach,

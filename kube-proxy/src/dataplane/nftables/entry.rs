@@ -24,6 +24,9 @@ const NFTA_SET_ELEM_KEY_END: u16 = 10;
 const NFTA_DATA_VALUE: u16 = 1;
 /// Slots of a Service's local endpoints begin here, those of all its endpoints at 0.
 pub(super) const FIRST_LOCAL_SLOT: u32 = 1_000_000;
+/// Numbers of endpoints, which pass through a packet's priority, have this bit set; no queueing discipline that
+/// an administrator makes has such a handle.
+pub(super) const FIRST_ENDPOINT_ID: u32 = 1 << 31;
 /// The longest comment of an element. nft refuses to load what is longer than 128 bytes with its zero.
 const LONGEST_COMMENT: usize = 127;
 
@@ -69,6 +72,10 @@ pub(super) enum Key {
     List(Frontend, EndpointList),
     /// One endpoint of a Service.
     Endpoint(Frontend, u32),
+    /// The number of the endpoint in a slot, where clients stay with an endpoint.
+    AffinitySlot(Frontend, u32),
+    /// The endpoint of a number.
+    AffinityEndpoint(Frontend, u32),
     /// What to do with a packet that found no endpoint.
     NoEndpoint(Frontend),
     /// Only source ranges may use it.
@@ -90,6 +97,8 @@ pub(super) enum Value {
     Present,
     /// An endpoint.
     Endpoint(Backend),
+    /// The number of an endpoint.
+    EndpointId(u32),
     /// A verdict.
     Verdict(Arc<Action>),
 }
@@ -141,6 +150,8 @@ impl Key {
             Self::Service(frontend)
             | Self::List(frontend, _)
             | Self::Endpoint(frontend, _)
+            | Self::AffinitySlot(frontend, _)
+            | Self::AffinityEndpoint(frontend, _)
             | Self::NoEndpoint(frontend)
             | Self::Firewall(frontend)
             | Self::SourceRange(frontend, _) => frontend.family(),
@@ -161,6 +172,10 @@ impl Key {
                 by_address(at, Object::LocalLists, Object::NodePortLocalLists)
             }
             Self::Endpoint(at, _) => by_address(at, Object::ServiceEndpoints, Object::NodePortEndpoints),
+            Self::AffinitySlot(at, _) => by_address(at, Object::AffinitySlots, Object::NodePortAffinitySlots),
+            Self::AffinityEndpoint(at, _) => {
+                by_address(at, Object::AffinityEndpoints, Object::NodePortAffinityEndpoints)
+            }
             Self::NoEndpoint(at) => by_address(at, Object::NoEndpointServices, Object::NoEndpointNodePorts),
             Self::Firewall(_) => Object::FirewallIps,
             Self::SourceRange(..) => Object::SourceRanges,
@@ -175,6 +190,8 @@ impl Key {
         match self {
             Self::List(at, _)
             | Self::Endpoint(at, _)
+            | Self::AffinitySlot(at, _)
+            | Self::AffinityEndpoint(at, _)
             | Self::NoEndpoint(at)
             | Self::Firewall(at)
             | Self::SourceRange(at, _) => Self::Service(*at),
@@ -182,9 +199,10 @@ impl Key {
         }
     }
 
-    /// A packet that saw the verdict from before a transaction may still look for it after.
+    /// A packet that saw the verdict from before a transaction may still look for it after. (The rules of
+    /// session affinity know what to do when the endpoint of a number is gone.)
     pub(super) fn outlives_verdict(&self) -> bool {
-        matches!(self, Self::Endpoint(..) | Self::List(..))
+        matches!(self, Self::Endpoint(..) | Self::AffinitySlot(..) | Self::List(..))
     }
 
     /// Writes the element as it is added.
@@ -198,6 +216,9 @@ impl Key {
                         address(bytes, backend.ip);
                         port(bytes, backend.port);
                     });
+                }),
+                Value::EndpointId(id) => element.nested(NFTA_SET_ELEM_DATA, |data| {
+                    data.bytes(NFTA_DATA_VALUE, &id.to_ne_bytes());
                 }),
                 Value::Verdict(action) => {
                     element.nested(NFTA_SET_ELEM_DATA, |data| action.target.verdict().encode(data));
@@ -233,9 +254,11 @@ impl Key {
             Self::Service(at) | Self::List(at, _) | Self::NoEndpoint(at) | Self::Firewall(at) => {
                 frontend(bytes, at);
             }
-            Self::Endpoint(at, slot) => {
+            Self::Endpoint(at, number)
+            | Self::AffinitySlot(at, number)
+            | Self::AffinityEndpoint(at, number) => {
                 frontend(bytes, at);
-                bytes.extend_from_slice(&slot.to_ne_bytes());
+                bytes.extend_from_slice(&number.to_ne_bytes());
             }
             Self::SourceRange(at, network) => {
                 frontend(bytes, at);
@@ -260,7 +283,8 @@ impl fmt::Display for Key {
             Self::Service(at) | Self::List(at, _) | Self::NoEndpoint(at) | Self::Firewall(at) => {
                 write!(f, "{at}")
             }
-            Self::Endpoint(at, slot) => write!(f, "{at} . {slot}"),
+            Self::Endpoint(at, slot) | Self::AffinitySlot(at, slot) => write!(f, "{at} . {slot}"),
+            Self::AffinityEndpoint(at, id) => write!(f, "{at} . {:x}:{:x}", id >> 16, id & 0xffff),
             Self::SourceRange(at, network) => write!(f, "{at} . {network}"),
             Self::Hairpin(at, protocol) => write!(f, "{} . {} . {protocol} . {}", at.ip, at.ip, at.port),
             Self::ClusterIp(ip) | Self::NodePortIp(ip) => write!(f, "{ip}"),
@@ -273,7 +297,7 @@ impl Target {
     fn verdict(&self) -> Verdict {
         match self {
             Self::Chain(chain) => Verdict::Goto(chain.to_string()),
-            Self::Reject => Verdict::Goto(super::rules::REJECT_CHAIN.to_owned()),
+            Self::Reject => Verdict::Goto(super::constant::REJECT_CHAIN.to_owned()),
             Self::Drop => Verdict::Drop,
         }
     }
@@ -287,7 +311,7 @@ impl Value {
                 Target::Chain(chain) => Some(chain),
                 Target::Reject | Target::Drop => None,
             },
-            Self::Present | Self::Endpoint(_) => None,
+            Self::Present | Self::Endpoint(_) | Self::EndpointId(_) => None,
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Only forms that nft 1.0.6 could have written itself: it aborts on others when it lists them, and with it
 //! everybody's `nft list ruleset` on the node. The test that lists every rule guards that.
 
+use std::time::Duration;
+
 use super::encode::Attributes;
 use crate::model::object::Family;
 
@@ -40,6 +42,8 @@ pub(super) enum Meta {
     Mark,
     /// The transport protocol.
     L4proto,
+    /// The priority for queueing, which only the way out looks at.
+    Priority,
     /// Name of the interface it came in through, 16 bytes; empty for the host's own packets.
     InputInterface,
 }
@@ -47,6 +51,7 @@ pub(super) enum Meta {
 impl Meta {
     fn number(self) -> u32 {
         match self {
+            Self::Priority => 2,
             Self::Mark => 3,
             Self::InputInterface => 6,
             Self::L4proto => 16,
@@ -88,6 +93,15 @@ pub(super) enum Find {
     Load(Register),
 }
 
+/// What a rule does to an element of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remember {
+    /// Adds it unless it is there; it goes when it was not used for so long.
+    For(Duration),
+    /// Removes it.
+    NoLonger,
+}
+
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -110,8 +124,8 @@ pub(super) enum Expr {
     },
     /// Loads metadata.
     LoadMeta(Meta, Register),
-    /// Stores a register into the mark.
-    SetMark(Register),
+    /// Stores a register into metadata.
+    SetMeta(Meta, Register),
     /// Loads conntrack bits.
     LoadConntrack(Conntrack, Register),
     /// Loads the type of the route to an address (`RTN_LOCAL`, …).
@@ -124,6 +138,8 @@ pub(super) enum Expr {
     },
     /// What nft puts behind a protocol number in a key of intervals; it changes nothing in one byte.
     ByteOrder(Register),
+    /// Loads a constant.
+    Constant(Register, Vec<u8>),
     /// Compares a register with a constant.
     Compare(Register, Comparison, Vec<u8>),
     /// Looks a key up.
@@ -131,6 +147,13 @@ pub(super) enum Expr {
         set: &'static str,
         key: Register,
         find: Find,
+    },
+    /// Adds an element to a map, or starts the timeout of the one that is there anew. Or removes it.
+    Remember {
+        map: &'static str,
+        key: Register,
+        value: Register,
+        how: Remember,
     },
     /// A random number from `offset` to `offset + modulus - 1`.
     Random { modulus: u32, offset: u32, to: Register },
@@ -153,18 +176,19 @@ impl Expr {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Payload { .. } => "payload",
-            Self::LoadMeta(..) | Self::SetMark(_) => "meta",
+            Self::LoadMeta(..) | Self::SetMeta(..) => "meta",
             Self::LoadConntrack(..) => "ct",
             Self::RouteType(..) => "fib",
             Self::Bits { .. } => "bitwise",
             Self::ByteOrder(_) => "byteorder",
             Self::Compare(..) => "cmp",
             Self::Lookup { .. } => "lookup",
+            Self::Remember { .. } => "dynset",
             Self::Random { .. } => "numgen",
             Self::Dnat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Reject(_) => "reject",
-            Self::Verdict(_) => "immediate",
+            Self::Constant(..) | Self::Verdict(_) => "immediate",
         }
     }
 
@@ -193,8 +217,8 @@ impl Expr {
                 data.be32(1, to.number());
                 data.be32(2, meta.number());
             }
-            Self::SetMark(from) => {
-                data.be32(2, Meta::Mark.number());
+            Self::SetMeta(meta, from) => {
+                data.be32(2, meta.number());
                 data.be32(3, from.number());
             }
             Self::LoadConntrack(what, to) => {
@@ -214,12 +238,26 @@ impl Expr {
                 data.be32(4, 1);
                 data.be32(5, 2);
             }
+            Self::Constant(register, value) => {
+                data.be32(1, register.number());
+                data.nested(2, |constant| constant.bytes(NFTA_DATA_VALUE, value));
+            }
             Self::Compare(register, comparison, value) => {
                 data.be32(1, register.number());
                 data.be32(2, if *comparison == Comparison::Equal { 0 } else { 1 });
                 data.nested(3, |constant| constant.bytes(NFTA_DATA_VALUE, value));
             }
             Self::Lookup { set, key, find } => lookup(data, set, *key, *find),
+            Self::Remember { map, key, value, how } => {
+                data.string(1, map);
+                data.be32(3, if *how == Remember::NoLonger { 2 } else { 1 });
+                data.be32(4, key.number());
+                data.be32(5, value.number());
+                if let Remember::For(timeout) = how {
+                    let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                    data.bytes(6, &milliseconds.to_be_bytes());
+                }
+            }
             Self::Random { modulus, offset, to } => {
                 data.be32(1, to.number());
                 data.be32(2, *modulus);

@@ -79,6 +79,7 @@ impl Layout {
                     length: 2,
                     to,
                 }),
+                Field::EndpointId => load.push(Expr::LoadMeta(Meta::Priority, to)),
                 Field::Slot { count, first } => load.push(Expr::Random {
                     modulus: count,
                     offset: first,
@@ -162,6 +163,8 @@ pub(super) enum Field {
     ProtocolOfInterval,
     /// Destination port.
     Port,
+    /// Number of an endpoint that a client is to stay with, while it is in the packet's priority.
+    EndpointId,
     /// Slot of an endpoint: a random one of `count` from `first` on.
     Slot { count: u32, first: u32 },
 }
@@ -171,7 +174,9 @@ impl Field {
     pub(super) fn registers(self, layout: &Layout) -> u32 {
         match self {
             Self::Source | Self::Destination => layout.address_registers(),
-            Self::Protocol | Self::ProtocolOfInterval | Self::Port | Self::Slot { .. } => 1,
+            Self::Protocol | Self::ProtocolOfInterval | Self::Port | Self::EndpointId | Self::Slot { .. } => {
+                1
+            }
         }
     }
 }

@@ -11,6 +11,10 @@
 //!                       mark to be masqueraded, then
 //!                       dnat to service-endpoints { address . protocol . port . slot : address . port }
 //!                       with a random slot below 3; no such slot: drop (see below)
+//!                     or, where clients stay with their endpoint: goto endpoints-3-affinity-10800s…:
+//!                       a random number from affinity-slots { … . slot : number }; kept in, or replaced by
+//!                       the one in, affinity { client . address . protocol . port : number };
+//!                       dnat to affinity-endpoints { address . protocol . port . number : address . port }
 //!                     verdict: goto by-source/…: tells pods, this host and others apart, then once more
 //!                       {service,nodeport}-{cluster,local}-lists { … : verdict }, goto endpoints-…
 //! filter (0)       no-endpoint-{services,nodeports} { … : goto reject-chain, or drop }
@@ -29,21 +33,27 @@
 //!   state before it stays), reported, and tried again with growing pauses or when the Service changes.
 //! - A table that another hand removed is noticed at the next change of its family, and all is programmed anew.
 //!
-//! Limits: no accept rules, since none could overrule another table's drop; node ports never on loopback.
+//! Limits: no accept rules, since none could overrule another table's drop. Node ports never on loopback. A
+//! client is remembered for each address of a Service by itself, and forgotten when a restarted process takes
+//! over. nft 1.0.6 lists everything, but cannot load the IPv6 rules of session affinity again, and leaves the
+//! statement that remembers a client out of its JSON (with a warning).
 
 mod apply;
 mod chain;
 mod config;
+mod constant;
 mod encode;
 mod entry;
 mod expr;
 mod failure;
 mod kernel;
 mod layout;
+mod needed;
 mod object;
 mod pending;
 mod plan;
 mod rules;
+mod seats;
 mod socket;
 mod takeover;
 #[cfg(test)]
@@ -97,12 +107,9 @@ impl Nftables {
 
 impl Dataplane for Nftables {
     fn update(&mut self, service: &ObjectName, view: Option<&ServiceView>) {
-        if view.is_some_and(|view| view.ports.iter().any(|port| port.affinity.is_some())) {
-            tracing::warn!(%service, "sessionAffinity is not carried out yet: every connection goes to a random endpoint");
-        }
         let entries = view.map_or_else(Vec::new, |view| {
             let wanted = self.ledger.wanted_by(service);
-            let seated = plan::seated(wanted.map(|entry| (entry.key, entry.value)));
+            let seated = seats::seated(wanted.map(|entry| (entry.key, entry.value)));
             plan::plan(view, self.config.knows_pods(), &seated)
         });
         self.replace(service, view.and_then(|view| view.created), entries);

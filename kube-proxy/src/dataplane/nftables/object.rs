@@ -5,9 +5,15 @@ use super::layout::{Field, Layout};
 
 const NFT_SET_INTERVAL: u32 = 0x4;
 const NFT_SET_MAP: u32 = 0x8;
+const NFT_SET_TIMEOUT: u32 = 0x10;
+const NFT_SET_EVAL: u32 = 0x20;
 const NFT_SET_CONCAT: u32 = 0x80;
 /// `NFT_DATA_VERDICT`.
 const VERDICT_TYPE: u32 = 0xffff_ff00;
+/// nft's mark for numbers in the host's byte order.
+const HOST_ORDER: u32 = 1;
+/// How many clients are remembered at most, some 30 MB; further ones get a random endpoint each time.
+const MOST_REMEMBERED: u32 = 1 << 18;
 /// What a set declares for the slot field: nft knows a number of no particular meaning only by the
 /// expression that makes it.
 const ANY_SLOT: Field = Field::Slot {
@@ -25,6 +31,12 @@ pub(super) enum Object {
     SourceRanges,
     ServiceEndpoints,
     NodePortEndpoints,
+    AffinityEndpoints,
+    NodePortAffinityEndpoints,
+    AffinitySlots,
+    NodePortAffinitySlots,
+    Affinity,
+    NodePortAffinity,
     ClusterLists,
     LocalLists,
     NodePortClusterLists,
@@ -44,11 +56,13 @@ pub(super) enum Carries {
     Verdict,
     /// The address and port of an endpoint.
     Endpoint,
+    /// The number of an endpoint.
+    EndpointId,
 }
 
 impl Object {
     /// All of them, in the order in which they are made and listed.
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::ClusterIps,
         Self::NodePortIps,
         Self::HairpinConnections,
@@ -56,6 +70,12 @@ impl Object {
         Self::SourceRanges,
         Self::ServiceEndpoints,
         Self::NodePortEndpoints,
+        Self::AffinityEndpoints,
+        Self::NodePortAffinityEndpoints,
+        Self::AffinitySlots,
+        Self::NodePortAffinitySlots,
+        Self::Affinity,
+        Self::NodePortAffinity,
         Self::ClusterLists,
         Self::LocalLists,
         Self::NodePortClusterLists,
@@ -75,6 +95,12 @@ impl Object {
             Self::SourceRanges => "source-ranges",
             Self::ServiceEndpoints => "service-endpoints",
             Self::NodePortEndpoints => "nodeport-endpoints",
+            Self::AffinityEndpoints => "affinity-endpoints",
+            Self::NodePortAffinityEndpoints => "nodeport-affinity-endpoints",
+            Self::AffinitySlots => "affinity-slots",
+            Self::NodePortAffinitySlots => "nodeport-affinity-slots",
+            Self::Affinity => "affinity",
+            Self::NodePortAffinity => "nodeport-affinity",
             Self::ClusterLists => "service-cluster-lists",
             Self::LocalLists => "service-local-lists",
             Self::NodePortClusterLists => "nodeport-cluster-lists",
@@ -96,6 +122,9 @@ impl Object {
             Self::SourceRanges => "who may use firewall-ips",
             Self::ServiceEndpoints => "endpoint by slot; from 1000000 on: of this node",
             Self::NodePortEndpoints => "endpoint by slot; from 1000000 on: of this node",
+            Self::AffinityEndpoints | Self::NodePortAffinityEndpoints => "endpoint by number",
+            Self::AffinitySlots | Self::NodePortAffinitySlots => "number of the endpoint by slot",
+            Self::Affinity | Self::NodePortAffinity => "number of the endpoint that a client stays with",
             Self::ClusterLists => "second look-up: all endpoints",
             Self::LocalLists => "second look-up: endpoints of this node",
             Self::NodePortClusterLists => "second look-up: all endpoints",
@@ -109,13 +138,16 @@ impl Object {
 
     /// The fields of its key.
     pub(super) fn key(self) -> &'static [Field] {
-        use Field::{Destination, Port, Protocol, ProtocolOfInterval, Source};
+        use Field::{Destination, EndpointId, Port, Protocol, ProtocolOfInterval, Source};
         match self {
             Self::ClusterIps | Self::NodePortIps => &[Destination],
-            Self::HairpinConnections => &[Source, Destination, Protocol, Port],
+            Self::HairpinConnections | Self::Affinity => &[Source, Destination, Protocol, Port],
+            Self::NodePortAffinity => &[Source, Protocol, Port],
+            Self::AffinityEndpoints => &[Destination, Protocol, Port, EndpointId],
+            Self::NodePortAffinityEndpoints => &[Protocol, Port, EndpointId],
             Self::SourceRanges => &[Destination, ProtocolOfInterval, Port, Source],
-            Self::ServiceEndpoints => &[Destination, Protocol, Port, ANY_SLOT],
-            Self::NodePortEndpoints => &[Protocol, Port, ANY_SLOT],
+            Self::ServiceEndpoints | Self::AffinitySlots => &[Destination, Protocol, Port, ANY_SLOT],
+            Self::NodePortEndpoints | Self::NodePortAffinitySlots => &[Protocol, Port, ANY_SLOT],
             Self::FirewallIps
             | Self::ClusterLists
             | Self::LocalLists
@@ -136,7 +168,13 @@ impl Object {
             | Self::HairpinConnections
             | Self::FirewallIps
             | Self::SourceRanges => Carries::Nothing,
-            Self::ServiceEndpoints | Self::NodePortEndpoints => Carries::Endpoint,
+            Self::ServiceEndpoints
+            | Self::NodePortEndpoints
+            | Self::AffinityEndpoints
+            | Self::NodePortAffinityEndpoints => Carries::Endpoint,
+            Self::AffinitySlots | Self::NodePortAffinitySlots | Self::Affinity | Self::NodePortAffinity => {
+                Carries::EndpointId
+            }
             _ => Carries::Verdict,
         }
     }
@@ -144,6 +182,20 @@ impl Object {
     /// Its elements have a beginning and an end.
     pub(super) fn is_interval(self) -> bool {
         self == Self::SourceRanges
+    }
+
+    /// Rules add its elements and time takes them away; this program does neither.
+    fn is_written_by_rules(self) -> bool {
+        matches!(self, Self::Affinity | Self::NodePortAffinity)
+    }
+
+    /// The fields of its elements' values.
+    fn value(self) -> &'static [Field] {
+        match self.carries() {
+            Carries::Nothing | Carries::Verdict => &[],
+            Carries::Endpoint => &[Field::Destination, Field::Port],
+            Carries::EndpointId => &[Field::EndpointId],
+        }
     }
 
     /// Writes the declaration, all but the table.
@@ -156,19 +208,18 @@ impl Object {
         if self.is_interval() {
             flags |= NFT_SET_INTERVAL | NFT_SET_CONCAT;
         }
+        if self.is_written_by_rules() {
+            flags |= NFT_SET_TIMEOUT | NFT_SET_EVAL;
+        }
         message.be32(3, flags);
         message.be32(4, type_of(self.key(), layout));
         message.be32(5, length_of(self.key(), layout));
-        match self.carries() {
-            Carries::Nothing => {}
-            Carries::Verdict => {
-                message.be32(6, VERDICT_TYPE);
-                message.be32(7, 0);
-            }
-            Carries::Endpoint => {
-                message.be32(6, type_of(ENDPOINT, layout));
-                message.be32(7, length_of(ENDPOINT, layout));
-            }
+        if self.carries() == Carries::Verdict {
+            message.be32(6, VERDICT_TYPE);
+            message.be32(7, 0);
+        } else if self.carries() != Carries::Nothing {
+            message.be32(6, type_of(self.value(), layout));
+            message.be32(7, length_of(self.value(), layout));
         }
         if self.is_interval() {
             message.nested(9, |description| {
@@ -179,24 +230,27 @@ impl Object {
                 });
             });
         }
+        if self.is_written_by_rules() {
+            message.nested(9, |description| description.be32(1, MOST_REMEMBERED));
+        }
         message.be32(10, self as u32 + 1);
         message.written(13, |data| self.describe(layout, data));
     }
 
     /// What nft keeps with a set for itself: how to print its key, and the comment.
     fn describe(self, layout: &Layout, data: &mut Vec<u8>) {
-        if self.carries() == Carries::Endpoint {
+        if self.carries() == Carries::EndpointId {
+            user_data(data, 1, &HOST_ORDER.to_ne_bytes());
+        }
+        if self.key().contains(&ANY_SLOT) {
             user_data(data, 3, &typeof_concatenation(self.key(), layout));
-            user_data(data, 4, &typeof_concatenation(ENDPOINT, layout));
+            user_data(data, 4, &typeof_concatenation(self.value(), layout));
         }
         let mut comment = self.comment().as_bytes().to_vec();
         comment.push(0);
         user_data(data, 7, &comment);
     }
 }
-
-/// The value of the endpoint maps.
-const ENDPOINT: &[Field] = &[Field::Destination, Field::Port];
 
 /// nft's number of a concatenated type: six bits a field.
 fn type_of(fields: &[Field], layout: &Layout) -> u32 {
@@ -205,6 +259,7 @@ fn type_of(fields: &[Field], layout: &Layout) -> u32 {
             Field::Source | Field::Destination => layout.address_type,
             Field::Protocol | Field::ProtocolOfInterval => 12,
             Field::Port => 13,
+            Field::EndpointId => 23,
             Field::Slot { .. } => 4,
         };
         number << 6 | field
@@ -222,7 +277,7 @@ fn byte_length(field: Field, layout: &Layout) -> u32 {
         Field::Source | Field::Destination => layout.address,
         Field::Protocol | Field::ProtocolOfInterval => 1,
         Field::Port => 2,
-        Field::Slot { .. } => 4,
+        Field::EndpointId | Field::Slot { .. } => 4,
     }
 }
 
@@ -240,6 +295,9 @@ pub(super) fn user_data(data: &mut Vec<u8>, kind: u8, value: &[u8]) {
 fn typeof_concatenation(fields: &[Field], layout: &Layout) -> Vec<u8> {
     const CONCATENATION: u32 = 13;
     let mut list = Vec::new();
+    if let [field] = fields {
+        return typeof_field(*field, layout);
+    }
     for (index, field) in fields.iter().enumerate() {
         let index = u8::try_from(index).unwrap_or(u8::MAX);
         user_data(&mut list, index, &typeof_field(*field, layout));
@@ -253,6 +311,7 @@ fn typeof_field(field: Field, layout: &Layout) -> Vec<u8> {
     const NUMGEN: u32 = 23;
     const TRANSPORT_HEADER: u32 = 11;
     const DESTINATION_PORT: u32 = 2;
+    const PRIORITY: u32 = 2;
     const L4PROTO: u32 = 16;
     const RANDOM: u32 = 1;
     match field {
@@ -262,6 +321,7 @@ fn typeof_field(field: Field, layout: &Layout) -> Vec<u8> {
         }
         Field::Protocol | Field::ProtocolOfInterval => typeof_expression(META, &numbers(&[L4PROTO])),
         Field::Port => typeof_expression(PAYLOAD, &numbers(&[TRANSPORT_HEADER, DESTINATION_PORT])),
+        Field::EndpointId => typeof_expression(META, &numbers(&[PRIORITY])),
         Field::Slot { count, first } => typeof_expression(NUMGEN, &numbers(&[RANDOM, count, first])),
     }
 }

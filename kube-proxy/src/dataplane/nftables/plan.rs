@@ -1,8 +1,6 @@
 //! One resolved Service as the elements that carry it. Pure.
 //!
-//! A view has been decided to the end, so this only translates. What it adds is the order of the endpoints:
-//! each sits in a numbered slot, slots have no gaps (the kernel draws one at random), and an endpoint keeps
-//! its slot as long as it can, so that a change costs the slots that changed.
+//! A view has been decided to the end, so this only translates.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,28 +10,8 @@ use ipnet::IpNet;
 
 use super::chain::{Chain, Entitlement, Reach, Sources};
 use super::entry::{Action, Backend, Destination, FIRST_LOCAL_SLOT, Frontend, Key, Target, Value, comment};
-use crate::model::view::{
-    AddressKind, Delivery, Endpoint, EndpointList, ServiceAddress, ServicePortView, ServiceView,
-};
-
-/// The endpoints that sit in the slots of a frontend, as last planned.
-pub(super) type Seated = HashMap<(Frontend, EndpointList), Vec<Backend>>;
-
-/// Reads who sits where out of the entries of a Service.
-pub(super) fn seated<'a>(entries: impl Iterator<Item = (&'a Key, &'a Value)>) -> Seated {
-    let mut seated = Seated::new();
-    for (key, value) in entries {
-        if let (Key::Endpoint(frontend, slot), Value::Endpoint(backend)) = (key, value) {
-            let list = match *slot < FIRST_LOCAL_SLOT {
-                true => EndpointList::Cluster,
-                false => EndpointList::Local,
-            };
-            // Entries are planned, and so come, in the order of their slots.
-            seated.entry((*frontend, list)).or_default().push(*backend);
-        }
-    }
-    seated
-}
+use super::seats::{Seated, numbers, seat};
+use crate::model::view::{AddressKind, Delivery, EndpointList, ServiceAddress, ServicePortView, ServiceView};
 
 /// The elements that carry a Service. `knows_pods` says, by family, whether pods are told from others.
 pub(super) fn plan(view: &ServiceView, knows_pods: [bool; 2], seated: &Seated) -> Vec<(Key, Value)> {
@@ -44,12 +22,12 @@ pub(super) fn plan(view: &ServiceView, knows_pods: [bool; 2], seated: &Seated) -
             port,
             knows_pods: knows_pods[port.family as usize],
             comment: comment(&name, &port.port_name),
-            cluster: Vec::new(),
-            local: Vec::new(),
+            cluster: List::default(),
+            local: List::default(),
             entries: &mut entries,
         };
-        planned.cluster = planned.seat(EndpointList::Cluster, &port.cluster_endpoints, seated);
-        planned.local = planned.seat(EndpointList::Local, &port.local_endpoints, seated);
+        planned.cluster = planned.seated(EndpointList::Cluster, seated);
+        planned.local = planned.seated(EndpointList::Local, seated);
         for address in &port.addresses {
             planned.address(address);
         }
@@ -63,41 +41,34 @@ struct Port<'a> {
     port: &'a ServicePortView,
     knows_pods: bool,
     comment: Box<str>,
-    /// The lists, by slot.
-    cluster: Vec<Backend>,
-    local: Vec<Backend>,
+    cluster: List,
+    local: List,
     entries: &'a mut Vec<(Key, Value)>,
 }
 
+/// One of its endpoint lists.
+#[derive(Default)]
+struct List {
+    /// By slot.
+    backends: Vec<Backend>,
+    /// Of those that clients stay with.
+    numbers: HashMap<Backend, u32>,
+}
+
 impl Port<'_> {
-    /// Gives each endpoint a slot: those that had one below the new number keep it, the others fill the gaps.
-    fn seat(&self, list: EndpointList, endpoints: &[Endpoint], seated: &Seated) -> Vec<Backend> {
-        let held = self
-            .port
-            .addresses
-            .iter()
-            .find_map(|address| seated.get(&(self.frontend(address), list)));
-        let Some(held) = held else {
-            return endpoints.iter().map(Backend::from).collect();
+    fn seated(&self, list: EndpointList, seated: &Seated) -> List {
+        let endpoints = match list {
+            EndpointList::Cluster => &self.port.cluster_endpoints,
+            EndpointList::Local => &self.port.local_endpoints,
         };
-        let mut waiting: HashMap<Backend, ()> = endpoints.iter().map(|at| (Backend::from(at), ())).collect();
-        let mut slots: Vec<Option<Backend>> = vec![None; endpoints.len()];
-        for (slot, backend) in slots.iter_mut().zip(held) {
-            if waiting.remove(backend).is_some() {
-                *slot = Some(*backend);
-            }
-        }
-        // Those that sat too high first, then the new ones in the order of the view.
-        let moved = held.iter().skip(endpoints.len()).copied();
-        let mut rest: Vec<Backend> = moved
-            .chain(endpoints.iter().map(Backend::from))
-            .filter(|backend| waiting.remove(backend).is_some())
-            .collect();
-        rest.reverse();
-        slots
-            .into_iter()
-            .filter_map(|slot| slot.or_else(|| rest.pop()))
-            .collect()
+        let frontends = self.port.addresses.iter().map(|address| self.frontend(address));
+        let mut held = frontends.filter_map(|frontend| seated.get(&(frontend, list)));
+        let backends = seat(endpoints, held.next());
+        let numbers = match self.port.affinity {
+            Some(_) => numbers(list, &backends),
+            None => HashMap::new(),
+        };
+        List { backends, numbers }
     }
 
     fn frontend(&self, address: &ServiceAddress) -> Frontend {
@@ -111,7 +82,7 @@ impl Port<'_> {
         }
     }
 
-    fn list(&self, list: EndpointList) -> &[Backend] {
+    fn list(&self, list: EndpointList) -> &List {
         match list {
             EndpointList::Cluster => &self.cluster,
             EndpointList::Local => &self.local,
@@ -144,7 +115,7 @@ impl Port<'_> {
     /// A delivery to a list without endpoints would be a division by zero: it refuses.
     fn served(&self, delivery: Delivery) -> Delivery {
         match delivery {
-            Delivery::To { endpoints, .. } if self.list(endpoints).is_empty() => Delivery::Reject,
+            Delivery::To { endpoints, .. } if self.list(endpoints).backends.is_empty() => Delivery::Reject,
             other => other,
         }
     }
@@ -203,13 +174,19 @@ impl Port<'_> {
     }
 
     fn slots(&mut self, frontend: Frontend, list: EndpointList) {
-        let (first, backends) = match list {
+        let (first, List { backends, numbers }) = match list {
             EndpointList::Cluster => (0, &self.cluster),
             EndpointList::Local => (FIRST_LOCAL_SLOT, &self.local),
         };
         for (slot, backend) in (first..).zip(backends) {
-            self.entries
-                .push((Key::Endpoint(frontend, slot), Value::Endpoint(*backend)));
+            let endpoint = Value::Endpoint(*backend);
+            if let Some(id) = numbers.get(backend) {
+                let slot = (Key::AffinitySlot(frontend, slot), Value::EndpointId(*id));
+                self.entries
+                    .extend([(Key::AffinityEndpoint(frontend, *id), endpoint), slot]);
+            } else {
+                self.entries.push((Key::Endpoint(frontend, slot), endpoint));
+            }
         }
     }
 
@@ -218,7 +195,8 @@ impl Port<'_> {
             reach,
             list,
             masquerade,
-            count: u32::try_from(self.list(list).len()).unwrap_or(u32::MAX),
+            count: u32::try_from(self.list(list).backends.len()).unwrap_or(u32::MAX),
+            affinity: self.port.affinity,
         }
     }
 

@@ -45,6 +45,7 @@ fn with_numgen() -> Sealed {
         list: EndpointList::Cluster,
         masquerade: Sources::NONE,
         count: 3,
+        affinity: None,
     };
     transaction.chain(Family::V4, &config.rules(Family::V4).chain(chain));
     transaction.seal()

@@ -1,5 +1,6 @@
 //! What the tests share: views in few words, and a dataplane in a network namespace of its own.
 
+mod affinity;
 mod changes;
 mod errors;
 mod listing;

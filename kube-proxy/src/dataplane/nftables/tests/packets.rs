@@ -7,15 +7,15 @@ use lab::serve::Server;
 use super::*;
 
 /// A lab whose first node is proxied.
-struct Proxied {
-    lab: Lab,
+pub(super) struct Proxied {
+    pub(super) lab: Lab,
     _servers: Vec<Server>,
     dataplane: Nftables,
 }
 
 impl Proxied {
     /// Pods `a` and `b` on node 1, `c` on node 2, all serving port 8080.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let lab = Lab::build(&Topology::with_pods(&[("a", 1), ("b", 1), ("c", 2)])).unwrap();
         let servers = lab
             .pods()
@@ -28,14 +28,14 @@ impl Proxied {
         }
     }
 
-    fn update(&mut self, view: &ServiceView) {
+    pub(super) fn update(&mut self, view: &ServiceView) {
         self.dataplane.update(&view.name, Some(view));
         let node = self.lab.member("node-1").unwrap().namespace.clone();
         let report = node.enter(|| self.dataplane.commit()).unwrap().unwrap();
         assert_eq!(report.refused, []);
     }
 
-    fn ask(&self, from: &str, protocol: probe::Protocol, to: SocketAddr) -> Outcome {
+    pub(super) fn ask(&self, from: &str, protocol: probe::Protocol, to: SocketAddr) -> Outcome {
         let from = &self.lab.member(from).unwrap().namespace;
         let timeout = match to.port() {
             DROPPED => Duration::from_millis(200),
@@ -52,7 +52,7 @@ impl Proxied {
         .unwrap()
     }
 
-    fn ip(&self, member: &str, family: Family) -> IpAddr {
+    pub(super) fn ip(&self, member: &str, family: Family) -> IpAddr {
         self.lab.member(member).unwrap().ip(lab_family(family))
     }
 
@@ -68,14 +68,14 @@ impl Proxied {
 /// A port that a test wants dropped, so that the wait is short.
 const DROPPED: u16 = 82;
 
-fn lab_family(family: Family) -> net::Family {
+pub(super) fn lab_family(family: Family) -> net::Family {
     match family {
         Family::V4 => net::Family::V4,
         Family::V6 => net::Family::V6,
     }
 }
 
-fn service_address(
+pub(super) fn service_address(
     kind: AddressKind,
     at: impl Into<Option<IpAddr>>,
     port: u16,
@@ -88,7 +88,7 @@ fn service_address(
 }
 
 /// `protocol` on every port of a family's Service.
-fn service_port(
+pub(super) fn service_port(
     proxied: &Proxied,
     (family, protocol): (Family, Protocol),
     pods: &[&str],
@@ -103,7 +103,7 @@ fn service_port(
 }
 
 /// Each family with TCP and UDP, as the model and as the lab has it.
-fn families_and_protocols() -> impl Iterator<Item = (Family, Protocol, probe::Protocol)> {
+pub(super) fn families_and_protocols() -> impl Iterator<Item = (Family, Protocol, probe::Protocol)> {
     let protocols = [
         (Protocol::Tcp, probe::Protocol::Tcp),
         (Protocol::Udp, probe::Protocol::Udp),

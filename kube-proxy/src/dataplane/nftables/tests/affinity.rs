@@ -1,0 +1,152 @@
+//! Session affinity with real packets.
+
+use std::collections::BTreeSet;
+
+use lab::probe;
+
+use super::packets::{Proxied, families_and_protocols, lab_family, service_address, service_port};
+use super::*;
+
+const ALL: [&str; 3] = ["a", "b", "c"];
+
+/// A Service at a ClusterIP, a load-balancer IP with externalTrafficPolicy Local, and a node port, with these
+/// pods and affinity for so many seconds.
+fn sticky(proxied: &Proxied, pods: &[&str], affinity: Option<u32>) -> ServiceView {
+    let ports = families_and_protocols().map(|(family, protocol, _)| {
+        let addresses = [
+            service_address(AddressKind::ClusterIp, virtual_ip(family), 80, OFF_CLUSTER),
+            service_address(AddressKind::LoadBalancerIp, lb(family), 80, EXTERNAL_LOCAL),
+            service_address(AddressKind::NodePort, None, 30080, EXTERNAL),
+        ];
+        ServicePortView {
+            affinity,
+            ..service_port(proxied, (family, protocol), pods, &addresses)
+        }
+    });
+    view("web", ports.collect::<Vec<_>>())
+}
+
+fn virtual_ip(family: Family) -> IpAddr {
+    lab::net::address::cluster_ip(1, lab_family(family))
+}
+
+fn lb(family: Family) -> IpAddr {
+    lab::net::address::load_balancer_ip(1, lab_family(family))
+}
+
+/// Who answers a number of requests.
+fn answering(
+    proxied: &Proxied,
+    from: &str,
+    (family, protocol): (Family, probe::Protocol),
+    to: &str,
+    count: usize,
+) -> BTreeSet<String> {
+    let to = match to {
+        "virtual-ip" => SocketAddr::new(virtual_ip(family), 80),
+        "lb" => SocketAddr::new(lb(family), 80),
+        node => SocketAddr::new(proxied.ip(node, family), 30080),
+    };
+    let ask = |_| {
+        let outcome = proxied.ask(from, protocol, to);
+        let what = format!("{protocol} from {from} to {to}: {outcome}");
+        outcome
+            .answer()
+            .unwrap_or_else(|| panic!("{what}"))
+            .server
+            .clone()
+    };
+    (0..count).map(ask).collect()
+}
+
+#[test]
+fn a_client_stays_with_its_endpoint_while_others_come_and_go() {
+    let mut proxied = Proxied::new();
+    let web = sticky(&proxied, &ALL, Some(600));
+    proxied.update(&web);
+    for (family, _, protocol) in families_and_protocols() {
+        for (from, to) in [
+            ("b", "virtual-ip"),
+            ("client", "virtual-ip"),
+            ("client", "node-1"),
+            ("node-1", "lb"),
+        ] {
+            let who = answering(&proxied, from, (family, protocol), to, 12);
+            assert_eq!(
+                who.len(),
+                1,
+                "{protocol} over {family} from {from} to {to}: {who:?}"
+            );
+        }
+        let local = answering(&proxied, "client", (family, protocol), "lb", 12);
+        assert!(
+            local.len() == 1 && !local.contains("c"),
+            "{protocol} over {family}: {local:?}"
+        );
+    }
+    let tcp = (Family::V4, probe::Protocol::Tcp);
+    let mine = answering(&proxied, "client", tcp, "virtual-ip", 1);
+    let mine = mine.first().unwrap().as_str();
+    let others: Vec<&str> = ALL.into_iter().filter(|pod| *pod != mine).collect();
+    // Others go and come back: the client does not notice.
+    for pods in [
+        vec![mine],
+        vec![others[0], mine],
+        vec![others[1], mine],
+        ALL.to_vec(),
+    ] {
+        let web = sticky(&proxied, &pods, Some(600));
+        proxied.update(&web);
+        let who = answering(&proxied, "client", tcp, "virtual-ip", 8);
+        assert_eq!(who, BTreeSet::from([mine.to_owned()]), "with {pods:?}");
+    }
+    // Its own goes: another one, and it stays with that when the first comes back.
+    let web = sticky(&proxied, &others, Some(600));
+    proxied.update(&web);
+    let who = answering(&proxied, "client", tcp, "virtual-ip", 8);
+    assert!(who.len() == 1 && !who.contains(mine), "{who:?}");
+    let web = sticky(&proxied, &ALL, Some(600));
+    proxied.update(&web);
+    assert_eq!(answering(&proxied, "client", tcp, "virtual-ip", 8), who);
+    // Switched off: everybody answers.
+    let web = sticky(&proxied, &ALL, None);
+    proxied.update(&web);
+    assert_eq!(answering(&proxied, "client", tcp, "virtual-ip", 40).len(), 3);
+}
+
+#[test]
+fn a_client_that_was_silent_for_the_timeout_is_forgotten() {
+    let mut proxied = Proxied::new();
+    let web = sticky(&proxied, &ALL, Some(1));
+    proxied.update(&web);
+    let udp = (Family::V6, probe::Protocol::Udp);
+    let mut seen = BTreeSet::new();
+    // Random choices differ soon; the bound is for a kernel that never forgets.
+    for _ in 0..20 {
+        seen.extend(answering(&proxied, "client", udp, "virtual-ip", 1));
+        if seen.len() > 1 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1200));
+    }
+    panic!("{seen:?} only");
+}
+
+#[test]
+fn what_session_affinity_does_to_a_packet_does_not_leave_the_node() {
+    let mut proxied = Proxied::new();
+    let web = sticky(&proxied, &ALL, Some(600));
+    proxied.update(&web);
+    let node = proxied.lab.member("node-1").unwrap().namespace.clone();
+    node.run("nft", &["add table inet look; add chain inet look post { type filter hook postrouting priority 300; }; add rule inet look post ct status dnat meta priority != none counter; add rule inet look post ct status dnat counter"]).unwrap();
+    for (family, _, protocol) in families_and_protocols() {
+        for from in ["b", "node-1", "client"] {
+            answering(&proxied, from, (family, protocol), "virtual-ip", 4);
+        }
+    }
+    let listed = node
+        .run("nft", &["list", "chain", "inet", "look", "post"])
+        .unwrap();
+    assert!(listed.contains("!= none counter packets 0 "), "{listed}");
+    assert_eq!(listed.matches("counter packets 0 ").count(), 1, "{listed}");
+}
