@@ -87,7 +87,7 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
     let looping = proxy::spawn(setup, changes, dataplane::open)?;
     let endless = tokio::select! {
         ended = looping => return ended.map(|()| ExitCode::SUCCESS),
-        ended = source.run(Arc::clone(&metrics), sender) => ended,
+        never = source.run(Arc::clone(&metrics), sender) => match never {},
         ended = server::run(&config, health, metrics) => ended,
         ended = config::changed(file) => ended,
         // As a shell reports a program that a signal ended, which is what upstream's kube-proxy does.

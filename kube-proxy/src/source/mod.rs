@@ -12,7 +12,6 @@ pub mod wire;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use anyhow::bail;
 use tokio::sync::mpsc::Sender;
 
 use self::manifests::Manifests;
@@ -56,15 +55,13 @@ impl Source {
         })
     }
 
-    /// Tells what there is and what changes, as long as somebody listens.
-    ///
-    /// # Errors
-    /// When nobody does any more.
-    pub async fn run(self, metrics: Arc<Metrics>, changes: Sender<Change>) -> anyhow::Result<Infallible> {
+    /// Tells what there is and what changes. When nobody listens any more it only waits: the listener's end
+    /// is the one to be told of.
+    pub async fn run(self, metrics: Arc<Metrics>, changes: Sender<Change>) -> Infallible {
         match self {
             Self::Api { api, node_name } => api.run(&node_name, changes, metrics).await,
             Self::Manifests(manifests) => manifests::run(manifests, metrics, changes).await,
         }
-        bail!("nobody takes the source's changes any more")
+        std::future::pending().await
     }
 }
