@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+use lab::bench::Programming;
+
 mod scenarios;
 
 /// Network namespaces as nodes, pods and clients, with real kube-proxies on the nodes. Needs root.
@@ -20,11 +22,25 @@ struct Lab {
 enum Command {
     /// Play the scenarios: one behaviour of kube-proxy each, with real packets.
     Scenarios(scenarios::Arguments),
+    /// Measure a kube-proxy from outside.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// How fast, and at what cost, changes of the cluster reach packets.
+    Programming(Programming),
 }
 
 fn main() -> Result<ExitCode> {
     match Lab::parse().command {
         Command::Scenarios(arguments) => scenarios::run(&arguments),
+        Command::Bench(Bench::Programming(arguments)) => {
+            let program = kube_proxy(arguments.kube_proxy.as_ref())?;
+            arguments.run(&program)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

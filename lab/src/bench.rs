@@ -1,1 +1,0 @@
-//! `lab bench`: figures, seen from outside through packets.
