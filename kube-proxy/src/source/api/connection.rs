@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::Client;
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 use tower::{BoxError, Service, ServiceExt as _};
 
@@ -39,7 +40,15 @@ pub(super) struct Connection {
     options: ClientOptions,
     connect_timeout: Duration,
     server: String,
-    current: Mutex<Option<Current>>,
+    slot: Mutex<Slot>,
+}
+
+/// The client, once there is one.
+#[derive(Debug, Default)]
+struct Slot {
+    current: Option<Current>,
+    /// It is being built. Kept here so that an exec plugin that hangs is waited for, not started again.
+    building: Option<JoinHandle<Result<Current, String>>>,
 }
 
 struct Current {
@@ -64,7 +73,7 @@ impl Connection {
             options,
             connect_timeout,
             server,
-            current: Mutex::new(None),
+            slot: Mutex::default(),
         })
     }
 
@@ -89,47 +98,59 @@ impl Connection {
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization);
         }
-        client.send(request).await.map_err(|error| {
-            Failure::Connect(match &error {
-                kube::Error::Service(inner) => with_causes(&**inner),
-                other => with_causes(other),
-            })
-        })
+        let answer = client.send(request).await;
+        answer.map_err(|error| Failure::Connect(in_words(&error)))
     }
 
     /// The client is of no use: the next request builds one from the files as they are then.
     pub(super) async fn rebuild(&self) {
-        let mut current = self.current.lock().await;
-        if current
-            .as_ref()
-            .is_some_and(|current| current.built.elapsed() >= REBUILD_AFTER)
-        {
-            *current = None;
+        let mut slot = self.slot.lock().await;
+        let is_old = |current: &Current| current.built.elapsed() >= REBUILD_AFTER;
+        if slot.current.as_ref().is_some_and(is_old) {
+            slot.current = None;
         }
     }
 
     async fn client(&self) -> Result<(Client, Option<HeaderValue>), Failure> {
-        let mut slot = self.current.lock().await;
-        let current = match &mut *slot {
+        let mut slot = self.slot.lock().await;
+        let Slot { current, building } = &mut *slot;
+        let current = match current {
             Some(current) => current,
             None => {
-                let options = self.options.clone();
-                let connect_timeout = self.connect_timeout;
-                // Exec plugins run while the client is built, and may take their time.
-                let built = tokio::task::spawn_blocking(move || {
-                    let config = load(&options).map_err(|error| with_causes(&error))?;
-                    let token = config.token_file.clone().map(TokenFile::new);
-                    Ok::<_, String>((build(config, connect_timeout)?, token))
-                });
-                let built = built.await.unwrap_or_else(|error| Err(error.to_string()));
-                let (client, token) = built.map_err(Failure::Client)?;
-                let built = Instant::now();
-                slot.insert(Current { client, token, built })
+                let build = || {
+                    let options = self.options.clone();
+                    let connect_timeout = self.connect_timeout;
+                    // Exec plugins run while the client is built, and may take their time.
+                    tokio::task::spawn_blocking(move || Current::build(&options, connect_timeout))
+                };
+                let built = building.get_or_insert_with(build).await;
+                *building = None;
+                let built = built.unwrap_or_else(|error| Err(error.to_string()));
+                current.insert(built.map_err(Failure::Client)?)
             }
         };
         let authorization = current.token.as_mut().map(TokenFile::authorization);
         let authorization = authorization.transpose().map_err(Failure::Client)?;
         Ok((current.client.clone(), authorization))
+    }
+}
+
+impl Current {
+    fn build(options: &ClientOptions, connect_timeout: Duration) -> Result<Self, String> {
+        let config = load(options).map_err(|error| with_causes(&error))?;
+        Ok(Self {
+            token: config.token_file.clone().map(TokenFile::new),
+            client: build(config, connect_timeout)?,
+            built: Instant::now(),
+        })
+    }
+}
+
+/// An error of the client or of a body, without the name of `kube`'s wrapper.
+pub(super) fn in_words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Service(inner) => with_causes(&**inner),
+        other => with_causes(other),
     }
 }
 
@@ -199,7 +220,7 @@ where
     C::Future: Send + 'static,
     C::Error: std::error::Error + Send + Sync + 'static,
 {
-    let in_words = |error: kube::Error| with_causes(&error);
+    let in_words = |error: kube::Error| in_words(&error);
     let tls = config
         .rustls_https_connector_with_connector(connector)
         .map_err(in_words)?;

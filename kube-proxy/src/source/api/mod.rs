@@ -45,7 +45,7 @@ pub struct Timing {
     pub connect: Duration,
     /// For a list to begin, and between two pieces of it.
     pub list: Duration,
-    /// Between two objects of a streaming list. Then a paged list is tried.
+    /// Between two objects of a streaming list, after which a paged list is tried; for small answers, too.
     pub initial_events: Duration,
     /// Between two events of a watch. The API server sends a bookmark about every minute.
     pub idle: Duration,

@@ -14,8 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::Timing;
 use super::backoff::Backoff;
-use super::config::with_causes;
-use super::connection::Connection;
+use super::connection::{Connection, in_words};
 use super::failure::Failure;
 use super::frame::{Encoding, Frames};
 use super::health::Health;
@@ -131,10 +130,10 @@ impl Watcher {
     /// Sends a request and makes sure that the answer is one to read.
     async fn get(&self, request: &Request) -> Result<(Encoding, Body), Failure> {
         let patience = match request {
-            Request::StreamList { .. } => self.timing.initial_events,
+            Request::StreamList { .. } | Request::Check { .. } => self.timing.initial_events,
             // Some proxies hold the header back until the first event.
             Request::Watch { .. } => self.timing.idle,
-            Request::List { .. } | Request::Check { .. } => self.timing.list,
+            Request::List { .. } => self.timing.list,
         };
         let url = request.url(&self.resource, self.timing.watch.mul_f32(1.0 + fastrand::f32()));
         debug!(url, "Asking the API server");
@@ -324,7 +323,7 @@ impl Watcher {
 /// The next piece of a body; `None` at its end.
 async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, Failure> {
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::Broken(with_causes(&error)))?;
+        let frame = frame.map_err(|error| Failure::Broken(in_words(&error)))?;
         if let Ok(piece) = frame.into_data() {
             return Ok(Some(piece));
         }

@@ -276,24 +276,7 @@ pub struct RawExtension {
 /// The envelope of every protobuf body, after the magic bytes `k8s\0`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Unknown {
-    /// What `raw` is.
-    #[prost(message, optional, tag = "1")]
-    pub type_meta: Option<TypeMeta>,
     /// The encoded object.
     #[prost(bytes = "bytes", tag = "2")]
     pub raw: Bytes,
-}
-
-/// `apiVersion` and `kind`.
-#[derive(Clone, PartialEq, Eq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct TypeMeta {
-    /// Group and version, e.g. `discovery.k8s.io/v1`.
-    #[prost(string, tag = "1")]
-    #[serde(deserialize_with = "null_as_default")]
-    pub api_version: String,
-    /// Kind, e.g. `EndpointSlice`.
-    #[prost(string, tag = "2")]
-    #[serde(deserialize_with = "null_as_default")]
-    pub kind: String,
 }

@@ -20,7 +20,7 @@ pub use discovery::{
 };
 pub use meta::{
     Bookmark, BookmarkMeta, IntOrString, ListMeta, ObjectMeta, Pair, RawExtension, Status, StatusCause,
-    StatusDetails, Time, TypeMeta, Unknown, WatchEvent, value_of,
+    StatusDetails, Time, Unknown, WatchEvent, value_of,
 };
 pub use pod::{
     Container, ContainerPort, EndpointAddress, EndpointSubset, Endpoints, Pod, PodCondition, PodIp, PodSpec,

@@ -29,8 +29,6 @@ pub struct PodSpec {
     pub init_containers: Vec<Container>,
     /// Name of its node.
     pub node_name: Option<String>,
-    /// It uses the node's network namespace.
-    pub host_network: Option<bool>,
 }
 
 /// A container of a Pod.

@@ -3,13 +3,10 @@
 use serde_json::json;
 
 use super::*;
-use crate::source::wire::{Pair, RawExtension, StatusDetails, TypeMeta};
+use crate::source::wire::{Pair, RawExtension, StatusDetails};
 
 fn envelope(raw: Vec<u8>) -> Bytes {
-    let unknown = Unknown {
-        type_meta: Some(TypeMeta::default()),
-        raw: raw.into(),
-    };
+    let unknown = Unknown { raw: raw.into() };
     [MAGIC.to_vec(), unknown.encode_to_vec()].concat().into()
 }
 
