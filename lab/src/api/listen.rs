@@ -16,6 +16,7 @@ use nix::sys::socket::{Backlog, Shutdown, SockaddrStorage, bind, listen, shutdow
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::http;
@@ -55,12 +56,8 @@ impl Listener {
             stop: false,
         });
         let (report, done) = std::sync::mpsc::channel();
-        let connection = Connection {
-            tls,
-            state,
-            orders: received,
-        };
-        let serve = move || runtime.block_on(accept(socket, connection, report));
+        let connection = Connection { tls, state };
+        let serve = move || runtime.block_on(accept(socket, connection, received, report));
         let thread = std::thread::Builder::new()
             .name("lab-api".to_owned())
             .spawn(serve)
@@ -123,27 +120,41 @@ impl Socket {
 }
 
 /// Follows orders and takes connections.
-async fn accept(socket: Socket, mut connection: Connection, report: std::sync::mpsc::Sender<Orders>) {
+async fn accept(
+    socket: Socket,
+    connection: Connection,
+    mut orders: watch::Receiver<Orders>,
+    report: std::sync::mpsc::Sender<Orders>,
+) {
     let mut listener = complain(socket.listen());
+    let mut connections = JoinSet::new();
+    let mut generation = 0;
     loop {
-        let wanted = *connection.orders.borrow_and_update();
+        let wanted = *orders.borrow_and_update();
         if !wanted.accept && listener.take().is_some() {
             complain(socket.refuse());
         } else if wanted.accept && listener.is_none() {
             listener = complain(socket.listen());
         }
-        // Connections see the order themselves; giving way lets them follow it first.
-        tokio::task::yield_now().await;
+        if wanted.generation != generation {
+            generation = wanted.generation;
+            connections.shutdown().await;
+        }
         // Nobody may be waiting for the report any more.
         let _ = report.send(wanted);
         if wanted.stop {
             return;
         }
-        let mut orders = connection.orders.clone();
-        let taken = async {
-            match &listener {
-                Some(listener) => listener.accept().await,
-                None => std::future::pending().await,
+        let take = async {
+            loop {
+                let Some(listener) = &listener else {
+                    std::future::pending().await
+                };
+                if let Some((stream, _)) = complain(listener.accept().await) {
+                    connections.spawn(connection.clone().run(stream));
+                }
+                // Those that have ended need not be remembered.
+                while connections.try_join_next().is_some() {}
             }
         };
         tokio::select! {
@@ -151,9 +162,7 @@ async fn accept(socket: Socket, mut connection: Connection, report: std::sync::m
             changed = orders.changed() => if changed.is_err() {
                 return;
             },
-            taken = taken => if let Some((stream, _)) = complain(taken) {
-                tokio::spawn(connection.clone().run(stream));
-            },
+            () = take => {}
         }
     }
 }
@@ -169,23 +178,12 @@ fn complain<T>(result: io::Result<T>) -> Option<T> {
 struct Connection {
     tls: Option<TlsAcceptor>,
     state: Arc<State>,
-    orders: watch::Receiver<Orders>,
 }
 
 impl Connection {
     async fn run(self, stream: TcpStream) {
-        let generation = self.orders.borrow().generation;
         // A frame is written at once, however small.
         let _ = stream.set_nodelay(true);
-        let mut orders = self.orders.clone();
-        let broken_off = orders.wait_for(|orders| orders.generation != generation || orders.stop);
-        tokio::select! {
-            () = self.serve(stream) => {}
-            _ = broken_off => {}
-        }
-    }
-
-    async fn serve(&self, stream: TcpStream) {
         let Some(tls) = &self.tls else {
             return self.speak(stream, false).await;
         };
