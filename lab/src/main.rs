@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use lab::bench::Programming;
 
 mod scenarios;
+mod serve_api;
 
 /// Network namespaces as nodes, pods and clients, with real kube-proxies on the nodes. Needs root.
 #[derive(Debug, Parser)]
@@ -20,6 +21,8 @@ struct Lab {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve the in-process Kubernetes API by itself, for any kube-proxy or kubectl.
+    Api(serve_api::Arguments),
     /// Play the scenarios: one behaviour of kube-proxy each, with real packets.
     Scenarios(scenarios::Arguments),
     /// Measure a kube-proxy from outside.
@@ -35,6 +38,7 @@ enum Bench {
 
 fn main() -> Result<ExitCode> {
     match Lab::parse().command {
+        Command::Api(arguments) => serve_api::run(&arguments),
         Command::Scenarios(arguments) => scenarios::run(&arguments),
         Command::Bench(Bench::Programming(arguments)) => {
             let program = kube_proxy(arguments.kube_proxy.as_ref())?;

@@ -18,6 +18,9 @@ use super::state::State;
 use super::status::Status;
 use super::store::{Event, Signal, Subscription};
 
+/// So long before a watch ends by its timeout comes its last bookmark.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
+
 /// About how much is written at once.
 const CHUNK: usize = 64 * 1024;
 
@@ -64,6 +67,8 @@ struct Watch {
     told: usize,
     started: bool,
     deadline: Instant,
+    /// When the last bookmark before the deadline is due; `None` when it was sent, or there is no time for it.
+    last_bookmark: Option<Instant>,
     bookmarks: Interval,
     lose: usize,
     then: Then,
@@ -96,10 +101,12 @@ pub(crate) fn watch(state: Arc<State>, request: WatchRequest, subscription: Subs
     let period = request.bookmark_interval;
     let mut bookmarks = tokio::time::interval_at(Instant::now() + period, period);
     bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let last_bookmark = request.timeout.checked_sub(LAST_BOOKMARK);
     let watch = Watch {
         told: 0,
         started: false,
         deadline: Instant::now() + request.timeout,
+        last_bookmark: last_bookmark.map(|time| Instant::now() + time),
         bookmarks,
         lose: 0,
         then: Then::More,
@@ -116,6 +123,14 @@ pub(crate) fn watch(state: Arc<State>, request: WatchRequest, subscription: Subs
         Some((chunk, watch))
     })
     .boxed()
+}
+
+/// Waits until then, or for ever.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The body of a watch that fails at once.
@@ -151,14 +166,11 @@ impl Watch {
                     None => self.then = Then::End,
                 },
                 () = tokio::time::sleep_until(self.deadline) => self.then = Then::End,
-                _ = self.bookmarks.tick() => {
-                    // Every event up to the store's version is in the queue: they go out first.
-                    let version = self.version();
-                    self.drain(&mut out, usize::MAX);
-                    if matches!(self.then, Then::More) {
-                        self.bookmark(&mut out, version, false);
-                    }
+                () = at(self.last_bookmark) => {
+                    self.last_bookmark = None;
+                    self.bookmark_now(&mut out);
                 }
+                _ = self.bookmarks.tick() => self.bookmark_now(&mut out),
             }
         }
         // What else has happened goes out with it.
@@ -169,8 +181,13 @@ impl Watch {
         Some(Ok(out.into()))
     }
 
-    fn version(&self) -> u64 {
-        self.guard.state.cluster().store.version()
+    /// A bookmark of the store's version. Every event up to it is in the queue: they go out first.
+    fn bookmark_now(&mut self, out: &mut Vec<u8>) {
+        let version = self.guard.state.cluster().store.version();
+        self.drain(out, usize::MAX);
+        if matches!(self.then, Then::More) {
+            self.bookmark(out, version, false);
+        }
     }
 
     /// Takes what is waiting, until there are so many bytes to write.

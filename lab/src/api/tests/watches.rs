@@ -162,6 +162,14 @@ async fn bookmarks_come_on_demand_and_from_time_to_time_to_those_who_take_them()
 }
 
 #[tokio::test]
+async fn a_last_bookmark_comes_two_seconds_before_the_timeout() {
+    let server = server();
+    let path = "/api/v1/services?watch=1&allowWatchBookmarks=true&timeoutSeconds=2";
+    let mut watch = Watch::open(&server, path).await;
+    assert_eq!(watch.told().await, told("BOOKMARK", ""));
+}
+
+#[tokio::test]
 async fn a_watch_ends_in_good_order_at_its_timeout() {
     let server = server();
     let mut watch = Watch::open(&server, "/api/v1/services?watch=1&timeoutSeconds=0").await;
