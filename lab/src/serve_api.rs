@@ -1,6 +1,5 @@
 //! `lab api`: the in-process Kubernetes API by itself, to try any kube-proxy or kubectl on.
 
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 use lab::api::{Credential, QuickService, QuickSlice, Server};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -25,7 +26,7 @@ pub(crate) struct Arguments {
     endpoints: u8,
 }
 
-/// Serves until its standard input ends or it is killed.
+/// Serves until Ctrl-C.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let address = arguments.listen;
     let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
@@ -42,12 +43,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         "try      kubectl --kubeconfig {} get services",
         kubeconfig.display()
     );
-    println!("Ends when the standard input does.");
-    std::io::stdin()
-        .lock()
-        .read_to_end(&mut Vec::new())
-        .context("read the standard input")?;
+    wait_for_signal()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+fn wait_for_signal() -> Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(())
+    })
 }
 
 /// A Service of 10.128.0.0/16 with endpoints of 10.192.0.0/10.

@@ -251,31 +251,7 @@ fn families_and_addresses(
         ips.push(first);
     }
     let headless = ips.first().is_some_and(|ip| ip == "None");
-    let mut families: Vec<String> = strings(spec, "ipFamilies");
-    if families.is_empty() && !headless {
-        let family = |ip: &String| if ip.contains(':') { "IPv6" } else { "IPv4" }.to_owned();
-        families = ips.iter().map(family).collect();
-    }
-    if families.is_empty() {
-        families.push("IPv4".to_owned());
-    }
-    let default_policy = if headless && !spec.contains_key("selector") {
-        "RequireDualStack"
-    } else {
-        "SingleStack"
-    };
-    let policy = spec.entry("ipFamilyPolicy").or_insert_with(|| {
-        if families.len() > 1 {
-            "RequireDualStack"
-        } else {
-            default_policy
-        }
-        .into()
-    });
-    if *policy != "SingleStack" && families.len() == 1 {
-        let other = if families[0] == "IPv4" { "IPv6" } else { "IPv4" };
-        families.push(other.to_owned());
-    }
+    let families = families(spec, if headless { &[] } else { &ips });
     if !headless && ips.len() < families.len() {
         let wanted: Vec<&str> = families[ips.len()..].iter().map(String::as_str).collect();
         ips.extend(allocator.cluster_ips(&wanted, objects));
@@ -285,20 +261,38 @@ fn families_and_addresses(
         let why = format!(
             "Invalid value: [\"{ip}\"]: failed to allocate IP {ip}: provided IP is already allocated"
         );
-        let field = "spec.clusterIPs";
-        return Err(Status::invalid(
-            "",
-            "Service",
-            name,
-            "FieldValueInvalid",
-            field,
-            &why,
-        ));
+        let (reason, field) = ("FieldValueInvalid", "spec.clusterIPs");
+        return Err(Status::invalid("", "Service", name, reason, field, &why));
     }
     spec.insert("clusterIP".to_owned(), ips[0].clone().into());
     spec.insert("clusterIPs".to_owned(), ips.into());
     spec.insert("ipFamilies".to_owned(), families.into());
     Ok(())
+}
+
+/// The families of a Service: as it says, or as its addresses are, or IPv4; and as its policy wants, which is
+/// set if it is not.
+fn families(spec: &mut Map<String, Value>, ips: &[String]) -> Vec<String> {
+    let mut families: Vec<String> = strings(spec, "ipFamilies");
+    if families.is_empty() {
+        let family = |ip: &String| if ip.contains(':') { "IPv6" } else { "IPv4" }.to_owned();
+        families = ips.iter().map(family).collect();
+    }
+    if families.is_empty() {
+        families.push("IPv4".to_owned());
+    }
+    // Endpoints of a headless Service without selector may be of any family.
+    let open = text(spec, "clusterIP") == "None" && !spec.contains_key("selector");
+    let dual = families.len() > 1 || open;
+    let default_policy = if dual { "RequireDualStack" } else { "SingleStack" };
+    let policy = spec
+        .entry("ipFamilyPolicy")
+        .or_insert_with(|| default_policy.into());
+    if *policy != "SingleStack" && families.len() == 1 {
+        let other = if families[0] == "IPv4" { "IPv6" } else { "IPv4" };
+        families.push(other.to_owned());
+    }
+    families
 }
 
 fn ports(spec: &mut Map<String, Value>, allocator: &mut Allocator) {

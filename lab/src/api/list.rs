@@ -1,5 +1,6 @@
 //! Lists: which version they show, and pages.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::object::Object;
@@ -8,7 +9,7 @@ use super::query::ListOptions;
 use super::resource::Resource;
 use super::select::Selector;
 use super::status::Status;
-use super::store::{Begin, Forgotten, Store};
+use super::store::{Begin, Forgotten, Objects, Store};
 
 /// A list to be sent.
 #[derive(Debug)]
@@ -79,29 +80,33 @@ pub(crate) fn list(
         None => exact_version(store, options)?,
     };
     let version = exact.unwrap_or_else(|| store.version());
-    let past;
-    let objects = if version == store.version() {
-        store.objects(resource)
-    } else {
-        past = store.objects_at(resource, version).map_err(|Forgotten(_)| {
-            Status::expired_list(page.as_ref().map(|page| {
-                let above = page.above.clone();
-                Continue { version: None, above }.encode()
-            }))
-        })?;
-        &past
-    };
-
+    if version > store.version() {
+        return Err(Status::too_large_version(version, store.version()));
+    }
     let whole = cached && options.resource_version == "0";
     let limit = if options.limit == 0 || whole {
         usize::MAX
     } else {
         options.limit
     };
-    let above = page.map(|page| page.above);
+    let above = page.as_ref().map(|page| page.above.as_str());
+    if version == store.version() {
+        return Ok(select(store.objects(resource), version, selector, limit, above));
+    }
+    match store.objects_at(resource, version) {
+        Ok(objects) => Ok(select(&objects, version, selector, limit, above)),
+        Err(Forgotten(_)) => Err(Status::expired_list(above.map(|above| {
+            let above = above.to_owned();
+            Continue { version: None, above }.encode()
+        }))),
+    }
+}
+
+/// The page above a key, of objects as they are at a version.
+fn select(objects: &Objects, version: u64, selector: &Selector, limit: usize, above: Option<&str>) -> List {
+    let begin = above.map_or(Bound::Unbounded, Bound::Excluded);
     let mut selected = objects
-        .iter()
-        .skip_while(|(key, _)| above.as_ref().is_some_and(|above| *key <= above))
+        .range::<str, _>((begin, Bound::Unbounded))
         .filter(|(_, object)| selector.matches(object));
     let items: Vec<(&String, &Arc<Object>)> = selected.by_ref().take(limit).collect();
     let remaining = selected.count();
@@ -119,10 +124,10 @@ pub(crate) fn list(
             meta.remaining_item_count = i64::try_from(remaining).ok();
         }
     }
-    Ok(List {
+    List {
         meta,
         items: items.into_iter().map(|(_, object)| object.clone()).collect(),
-    })
+    }
 }
 
 /// The version that has to be shown exactly; `None`: the current one.
