@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use lab::demo::Demo;
 
 use lab::bench::Programming;
 
@@ -23,6 +25,8 @@ struct Lab {
 enum Command {
     /// Serve the in-process Kubernetes API by itself, for any kube-proxy or kubectl.
     Api(serve_api::Arguments),
+    /// Show the main job live: a Service on two nodes, real requests, endpoints that come and go.
+    Demo(DemoArguments),
     /// Play the scenarios: one behaviour of kube-proxy each, with real packets.
     Scenarios(scenarios::Arguments),
     /// Measure a kube-proxy from outside.
@@ -36,9 +40,27 @@ enum Bench {
     Programming(Programming),
 }
 
+#[derive(Debug, Args)]
+struct DemoArguments {
+    /// The program to show [default: the kube-proxy beside this program]
+    #[arg(long, value_name = "PATH")]
+    kube_proxy: Option<PathBuf>,
+    /// Leave everything up at the end, and print commands to look around
+    #[arg(long)]
+    keep: bool,
+}
+
 fn main() -> Result<ExitCode> {
     match Lab::parse().command {
         Command::Api(arguments) => serve_api::run(&arguments),
+        Command::Demo(arguments) => {
+            let demo = Demo {
+                program: kube_proxy(arguments.kube_proxy.as_ref())?,
+                look: Duration::from_millis(2800),
+                keep: arguments.keep,
+            };
+            demo.run().map(|()| ExitCode::SUCCESS)
+        }
         Command::Scenarios(arguments) => scenarios::run(&arguments),
         Command::Bench(Bench::Programming(arguments)) => {
             let program = kube_proxy(arguments.kube_proxy.as_ref())?;

@@ -5,6 +5,7 @@
 
 pub mod address;
 mod layout;
+mod names;
 mod namespace;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 
 pub use address::{Family, network};
+pub use names::Names;
 pub use namespace::{Namespace, Process};
 
 /// Most pods on one node: as many as the address plan has room for.
@@ -99,6 +101,7 @@ impl Member {
 /// A running lab.
 #[derive(Debug)]
 pub struct Lab {
+    name: String,
     members: Vec<Member>,
     fabric: Namespace,
     entry: u8,
@@ -149,10 +152,24 @@ impl Lab {
         let fabric = Namespace::create(&format!("{lab}-fabric"))?;
         layout::build(&fabric, &members, topology.entry).with_context(|| format!("lay out {lab}"))?;
         Ok(Self {
+            name: lab,
             members,
             fabric,
             entry: topology.entry,
         })
+    }
+
+    /// The name of the lab, unique on this machine; the names of its namespaces begin with it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All namespaces: those of the members, and the fabric.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        self.members
+            .iter()
+            .map(|member| &member.namespace)
+            .chain([&self.fabric])
     }
 
     /// The member of that name; `client` is `client-1`.

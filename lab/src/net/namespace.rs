@@ -2,6 +2,7 @@
 //!
 //! A namespace here has no file under `/run/netns`: it lives as long as this process holds its descriptor or a
 //! process runs in it. So a crash, a panic or SIGKILL leaves nothing behind that anyone would have to sweep up.
+//! [`super::Names`] gives names to those that people want to look around in.
 
 use std::ffi::OsStr;
 use std::fs::File;

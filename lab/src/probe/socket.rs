@@ -129,7 +129,7 @@ fn icmp_queued(socket: &OwnedFd) -> bool {
 }
 
 fn is_icmp(message: &ControlMessageOwned) -> bool {
-    use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6};
+    use libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6};
     match message {
         ControlMessageOwned::Ipv4RecvErr(error, _) => error.ee_origin == SO_EE_ORIGIN_ICMP,
         ControlMessageOwned::Ipv6RecvErr(error, _) => error.ee_origin == SO_EE_ORIGIN_ICMP6,

@@ -1,1 +1,0 @@
-//! `lab demo`: the main job, shown live.

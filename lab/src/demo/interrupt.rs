@@ -1,0 +1,52 @@
+//! Ctrl-C and SIGTERM: noticed, not deadly, so that everything can be removed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+static HAPPENED: AtomicBool = AtomicBool::new(false);
+
+/// Begins to notice.
+pub(super) fn watch() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("watch for Ctrl-C")?;
+    let entered = runtime.enter();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    drop(entered);
+    thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            HAPPENED.store(true, Ordering::Relaxed);
+        });
+    });
+    Ok(())
+}
+
+/// Whether it came.
+pub(super) fn happened() -> bool {
+    HAPPENED.load(Ordering::Relaxed)
+}
+
+/// Sleeps, in pieces after each of which `meanwhile` runs.
+///
+/// # Errors
+/// When it came, or `meanwhile` failed.
+pub(super) fn sleep(time: Duration, mut meanwhile: impl FnMut() -> Result<()>) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        meanwhile()?;
+        if happened() {
+            bail!("stopped by a signal");
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        thread::sleep(left.min(Duration::from_millis(100)));
+    }
+}
