@@ -60,6 +60,9 @@ pub(crate) fn complete(
     objects: &Objects,
 ) -> Result<(), Status> {
     drop_nulls(object);
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|_, value| value.as_object().is_none_or(|map| !map.is_empty()));
+    }
     match resource {
         Resource::Services => service(object, before, allocator, objects)?,
         Resource::EndpointSlices => endpoint_slice(object)?,
@@ -165,12 +168,16 @@ fn service(
     if let Some(before) = before {
         keep_allocated(spec, &before["spec"]);
     }
+    for port in array(spec, "ports") {
+        let target = port["port"].clone();
+        fill(port, &json!({"protocol": "TCP", "targetPort": target}));
+    }
     if text(spec, "type") == "ExternalName" {
         return Ok(());
     }
     default_spec(spec);
     families_and_addresses(spec, &name, before, allocator, objects)?;
-    ports(spec, allocator);
+    node_ports(spec, allocator);
     if text(spec, "type") == "LoadBalancer" {
         let ingress = service.pointer_mut("/status/loadBalancer/ingress");
         for ingress in ingress.and_then(Value::as_array_mut).into_iter().flatten() {
@@ -295,13 +302,11 @@ fn families(spec: &mut Map<String, Value>, ips: &[String]) -> Vec<String> {
     families
 }
 
-fn ports(spec: &mut Map<String, Value>, allocator: &mut Allocator) {
+fn node_ports(spec: &mut Map<String, Value>, allocator: &mut Allocator) {
     let service_type = text(spec, "type").to_owned();
     let wants = spec.get("allocateLoadBalancerNodePorts") != Some(&Value::Bool(false));
     let wants_node_ports = service_type == "NodePort" || (service_type == "LoadBalancer" && wants);
     for port in array(spec, "ports") {
-        let target = port["port"].clone();
-        fill(port, &json!({"protocol": "TCP", "targetPort": target}));
         if wants_node_ports && port["nodePort"].as_u64().is_none_or(|port| port == 0) {
             port["nodePort"] = allocator.node_port().into();
         }

@@ -119,7 +119,7 @@ impl Asked {
     /// The fault that befalls it; only lists and watches are befallen.
     fn fault(&self, state: &State) -> Option<Fault> {
         let target = self.target.as_ref()?;
-        if self.note.method != "GET" || (target.name.is_some() && !self.note.is_watch()) {
+        if self.note.method != "GET" || target.name.is_some() {
             return None;
         }
         let verb = if self.note.is_watch() {

@@ -100,6 +100,11 @@ impl Resource {
         !matches!(self, Self::Endpoints | Self::EndpointSlices)
     }
 
+    /// Whether a PUT creates what is not there.
+    pub(crate) fn created_by_put(self) -> bool {
+        matches!(self, Self::Services | Self::Endpoints)
+    }
+
     /// The resource of an object's `apiVersion` and `kind`.
     pub fn of_kind(api_version: &str, kind: &str) -> Option<Self> {
         Self::ALL

@@ -62,16 +62,6 @@ impl Selector {
         })
     }
 
-    /// Restricts to one object, as a request for `…/name?watch=1` does.
-    pub(crate) fn named(mut self, name: &str) -> Self {
-        self.fields.push(FieldRequirement {
-            field: Field::Name,
-            value: name.to_owned(),
-            equal: true,
-        });
-        self
-    }
-
     /// Whether more than the namespace is asked for.
     pub(crate) fn is_restricting(&self) -> bool {
         !self.labels.is_empty() || !self.fields.is_empty()

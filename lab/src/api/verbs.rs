@@ -56,7 +56,7 @@ impl Call<'_> {
         let namespace = self.target.namespace.as_deref().unwrap_or_default();
         let method = request.method().clone();
         match (&method, self.target.name.as_deref()) {
-            (&Method::GET, _) if watch => self.watch(),
+            (&Method::GET, None) if watch => self.watch(),
             (&Method::GET, None) => self.list(),
             (&Method::GET, Some(name)) => {
                 let object = self.state.cluster().get(resource, namespace, name)?;
@@ -66,7 +66,7 @@ impl Call<'_> {
                 let object = self.state.cluster().delete(resource, namespace, name)?;
                 Ok(self.deleted(&object))
             }
-            (&Method::POST, None) => {
+            (&Method::POST, None) if resource.namespaced() != namespace.is_empty() => {
                 let object = read_object(request).await?;
                 let object = self.state.cluster().create(resource, namespace, object, part)?;
                 Ok(self.object(StatusCode::CREATED, &object))
@@ -74,8 +74,13 @@ impl Call<'_> {
             (&Method::PUT, Some(name)) => {
                 let object = read_object(request).await?;
                 let mut cluster = self.state.cluster();
-                let object = cluster.replace(resource, namespace, name, object, part)?;
-                Ok(self.object(StatusCode::OK, &object))
+                let (created, object) = cluster.put(resource, namespace, name, object, part)?;
+                let code = if created {
+                    StatusCode::CREATED
+                } else {
+                    StatusCode::OK
+                };
+                Ok(self.object(code, &object))
             }
             (&Method::PATCH, Some(name)) => {
                 let patch = read_patch(request).await?;
@@ -115,10 +120,7 @@ impl Call<'_> {
         let (labels, fields) = (&options.label_selector, &options.field_selector);
         let namespace = self.target.namespace.as_deref();
         let selector = Selector::parse(self.target.resource, namespace, labels, fields)?;
-        Ok(match &self.target.name {
-            Some(name) => (options, selector.named(name)),
-            None => (options, selector),
-        })
+        Ok((options, selector))
     }
 
     fn list(&self) -> Result<Response<Body>, Status> {
@@ -205,26 +207,27 @@ async fn read_body(request: http::Request<Body>) -> Result<Bytes, Status> {
 
 /// The object of a POST or PUT: JSON or YAML.
 async fn read_object(request: http::Request<Body>) -> Result<Value, Status> {
+    // The real server takes protobuf; nobody but upstream's own controllers sends it.
     if is_protobuf(&request) {
-        return Err(unsupported(
-            "the in-process API takes objects in as JSON or YAML only",
-        ));
+        return Err(unsupported_media_type());
     }
     let body = read_body(request).await?;
     manifest::parse_one(&body).map_err(|error| Status::bad_request(format!("{error:#}")))
 }
 
-/// A merge patch, or an apply patch, which is taken as one.
+/// A merge patch, or an apply patch, which is taken as one. The real server knows two more kinds.
 async fn read_patch(request: http::Request<Body>) -> Result<Value, Status> {
     match header_text(request.headers(), header::CONTENT_TYPE).as_str() {
         "application/merge-patch+json" | "application/apply-patch+yaml" => read_object(request).await,
-        other => Err(unsupported(&format!(
-            "the in-process API takes merge patches only, not {other}"
-        ))),
+        _ => Err(unsupported_media_type()),
     }
 }
 
-fn unsupported(message: &str) -> Status {
-    let code = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    Status::failure(code, "UnsupportedMediaType", message)
+fn unsupported_media_type() -> Status {
+    let message = "415: Unsupported Media Type";
+    Status::failure(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "UnsupportedMediaType",
+        message,
+    )
 }

@@ -48,6 +48,34 @@ impl Cluster {
         object.cloned().ok_or_else(|| Status::not_found(resource, name))
     }
 
+    /// Replaces an object, or creates it where its kind may be created so. Says whether it did.
+    ///
+    /// # Errors
+    /// As [`Cluster::create`] and [`Cluster::replace`].
+    pub(crate) fn put(
+        &mut self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        object: Value,
+        part: Part,
+    ) -> Result<(bool, Arc<Object>), Status> {
+        let own = text(&object, "name");
+        if !own.is_empty() && own != name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({own}) does not match the name on the URL ({name})"
+            )));
+        }
+        let exists = self.store.objects(resource).contains_key(&key(namespace, name));
+        let create = !exists && part == Part::Main && resource.created_by_put();
+        let object = if create {
+            self.create(resource, namespace, object, part)?
+        } else {
+            self.replace(resource, namespace, name, object, part)?
+        };
+        Ok((create, object))
+    }
+
     /// Creates an object in a namespace (empty for cluster-scoped kinds).
     ///
     /// # Errors
@@ -274,8 +302,7 @@ fn check_shape(resource: Resource, namespace: &str, object: &Value) -> Result<()
     let api_version = object["apiVersion"].as_str().unwrap_or(resource.api_version());
     if kind != resource.kind() || api_version != resource.api_version() {
         return Err(Status::bad_request(format!(
-            "the API version and kind in the data ({api_version}, {kind}) do not match the expected ones ({}, {})",
-            resource.api_version(),
+            "{kind} in version \"{api_version}\" cannot be handled as a {}: unknown conversion",
             resource.kind()
         )));
     }

@@ -112,6 +112,22 @@ async fn an_update_that_changes_nothing_is_none() {
 }
 
 #[tokio::test]
+async fn a_put_creates_a_service_that_is_not_there_but_no_slice() {
+    let server = server();
+    let service = json!({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}});
+    let path = format!("{SERVICES}/a");
+    assert_eq!(write(&server, "PUT", &path, service.clone()).await.code, 201);
+    assert_eq!(write(&server, "PUT", &path, service.clone()).await.code, 200);
+    let other = write(&server, "PUT", &format!("{SERVICES}/b"), service.clone()).await;
+    assert_eq!(other.code, 400, "it has another name");
+    let slice = json!({"metadata": {"name": "s"}, "addressType": "IPv4"});
+    let path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/s";
+    assert_eq!(write(&server, "PUT", path, slice).await.code, 404);
+    let everywhere = write(&server, "POST", "/api/v1/services", service).await;
+    assert_eq!(everywhere.code, 405);
+}
+
+#[tokio::test]
 async fn status_is_written_through_its_subresource_only() {
     let server = server();
     apply_services(&server, &["a"]);
