@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::file::{EndpointEntry, SourceKind};
+use super::file::{EndpointEntry, Reachability, SourceKind};
 use super::object::{self, Object, ObjectKey};
 use crate::api::{Credential, Server};
 use crate::net::{Family, Lab, address};
@@ -70,6 +70,19 @@ impl Cluster {
             }
             Store::Api(server) => server.delete_all(&object.text),
         }
+    }
+
+    /// Cuts the API off, or lets kube-proxies reach it again.
+    pub(super) fn reach(&self, reachability: Reachability) -> Result<()> {
+        let Store::Api(server) = &self.store else {
+            bail!("api: this scenario has none; say source: api");
+        };
+        let cut = reachability == Reachability::Unreachable;
+        server.refuse_connections(cut);
+        if cut {
+            server.disconnect();
+        }
+        Ok(())
     }
 
     /// Writes a manifest file as it is; an empty one is removed.

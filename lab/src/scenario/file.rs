@@ -22,7 +22,7 @@ pub struct Scenario {
     /// Pods by name, with the number of their node.
     #[serde(default = "usual_pods")]
     pub pods: BTreeMap<String, u8>,
-    /// The pods that serve, on [`Scenario::ports`]; a pod of this list that starts later is named in a step.
+    /// The pods (and nodes, as pods on the host network) that serve, on [`Scenario::ports`].
     #[serde(default = "usual_servers")]
     pub servers: Vec<String>,
     /// The ports that every server serves.
@@ -87,6 +87,8 @@ pub struct Step {
     pub endpoints: BTreeMap<String, Vec<EndpointEntry>>,
     /// Objects that are deleted: `KIND/NAME`, or `KIND/NAMESPACE/NAME`.
     pub delete: Vec<String>,
+    /// Makes the API unreachable, with all connections cut, or reachable again.
+    pub api: Option<Reachability>,
     /// Kills the kube-proxy of these nodes.
     pub kill: Vec<String>,
     /// Starts the kube-proxy of these nodes.
@@ -97,6 +99,16 @@ pub struct Step {
     pub unfailing: Vec<String>,
     /// Stops serving in pods: listeners and connections are closed.
     pub unserve: Vec<String>,
+}
+
+/// Whether kube-proxies can reach the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reachability {
+    /// Every connection is cut, and new ones are refused.
+    Unreachable,
+    /// New connections are taken.
+    Reachable,
 }
 
 /// A request without a source.
@@ -194,10 +206,8 @@ impl Scenario {
     fn parse(text: &str) -> Result<Self> {
         let scenario: Self = serde_saphyr::from_str(text).map_err(|error| anyhow::anyhow!("{error}"))?;
         for name in &scenario.servers {
-            ensure!(
-                scenario.pods.contains_key(name),
-                "servers: there is no pod {name}"
-            );
+            let known = scenario.pods.contains_key(name) || name.starts_with("node-");
+            ensure!(known, "servers: there is no pod {name}");
         }
         for (number, step) in (1..).zip(&scenario.steps) {
             let problem = step.problem();

@@ -182,6 +182,9 @@ impl Stage {
             }
         }
         self.serve(&step.serve)?;
+        if let Some(reachability) = step.api {
+            self.cluster.reach(reachability)?;
+        }
         self.apply(&step.apply)?;
         for (name, text) in &step.files {
             self.cluster.file(name, text)?;
