@@ -258,12 +258,23 @@ impl<'a> Writer<'a> {
         self.refusals.entry(key.group()).or_insert_with(refusal);
     }
 
-    /// Sends one transaction. `None`: it is in force.
+    /// Sends one transaction, and before it another one with the chains that it needs and that are not there
+    /// yet. (A packet that is in the rules while a transaction comes in force reads sets from after it and
+    /// chains from before it, so it would find chains of the same transaction empty.) `None`: it is in force.
     fn attempt(
         &mut self,
         changes: &[Change<'a>],
         included: &[usize],
     ) -> Result<Option<(Sealed, Vec<Failure>)>, CommitError> {
+        let chains = self.kernel.chains_to_make(changes, included);
+        let mut transaction = Transaction::new(&self.config.table);
+        for (family, chain) in &chains {
+            transaction.chain(*family, &self.config.rules(*family).chain(*chain));
+        }
+        if let Some(refused) = self.send(transaction)? {
+            return Ok(Some(refused));
+        }
+        self.kernel.made(chains, self.now);
         let mut transaction = Transaction::new(&self.config.table);
         for family in self.node_ports.rules_changed() {
             let on_all = self.node_ports.on_all(family);
@@ -271,22 +282,23 @@ impl<'a> Writer<'a> {
                 transaction.replace_rules(family, &chain);
             }
         }
-        for (family, chain) in self.kernel.chains_to_make(changes, included) {
-            transaction.chain(family, &self.config.rules(family).chain(chain));
-        }
         transaction.changes(changes, included);
-        if transaction.is_empty() {
-            return Ok(None);
-        }
-        let sealed = transaction.seal();
-        let failures = self.kernel.send(&sealed, self.report)?;
-        if !failures.is_empty() {
-            return Ok(Some((sealed, failures)));
+        if let Some(refused) = self.send(transaction)? {
+            return Ok(Some(refused));
         }
         self.node_ports.rules_written();
         self.kernel
             .count(included.iter().map(|&index| self.original[index]), self.now);
         Ok(None)
+    }
+
+    fn send(&mut self, transaction: Transaction<'_>) -> Result<Option<(Sealed, Vec<Failure>)>, CommitError> {
+        if transaction.is_empty() {
+            return Ok(None);
+        }
+        let sealed = transaction.seal();
+        let failures = self.kernel.send(&sealed, self.report)?;
+        Ok((!failures.is_empty()).then_some((sealed, failures)))
     }
 
     /// A chain or rule was refused: the table is not what it was, or the kernel lacks something.

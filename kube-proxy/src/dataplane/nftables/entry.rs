@@ -199,10 +199,13 @@ impl Key {
         }
     }
 
-    /// A packet that saw the verdict from before a transaction may still look for it after. (The rules of
-    /// session affinity know what to do when the endpoint of a number is gone.)
+    /// A packet that saw a verdict or an endpoint from before a transaction may still look for it after. (The
+    /// rules of session affinity know what to do when the endpoint of a number is gone.)
     pub(super) fn outlives_verdict(&self) -> bool {
-        matches!(self, Self::Endpoint(..) | Self::AffinitySlot(..) | Self::List(..))
+        matches!(
+            self,
+            Self::Endpoint(..) | Self::AffinitySlot(..) | Self::List(..) | Self::Hairpin(..)
+        )
     }
 
     /// Writes the element as it is added.

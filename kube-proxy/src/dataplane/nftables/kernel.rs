@@ -76,6 +76,13 @@ impl Kernel {
             .collect()
     }
 
+    /// These chains were made; nothing leads to them yet.
+    pub(super) fn made(&mut self, chains: BTreeSet<(Family, Chain)>, now: Instant) {
+        for chain in chains {
+            self.chains.entry(chain).or_default().unused_since = Some(now);
+        }
+    }
+
     /// The tables were made anew, or are about to be.
     pub(super) fn forget_chains(&mut self) {
         self.chains.clear();

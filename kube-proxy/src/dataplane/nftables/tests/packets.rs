@@ -102,11 +102,12 @@ pub(super) fn service_port(
     }
 }
 
-/// Each family with TCP and UDP, as the model and as the lab has it.
+/// Each family with each protocol, as the model and as the lab has it.
 pub(super) fn families_and_protocols() -> impl Iterator<Item = (Family, Protocol, probe::Protocol)> {
     let protocols = [
         (Protocol::Tcp, probe::Protocol::Tcp),
         (Protocol::Udp, probe::Protocol::Udp),
+        (Protocol::Sctp, probe::Protocol::Sctp),
     ];
     let both = move |family| protocols.map(|(model, probe)| (family, model, probe));
     Family::ALL.into_iter().flat_map(both)
@@ -318,5 +319,40 @@ fn only_source_ranges_may_use_a_restricted_address() {
         let ask = |number, port| proxied.ask("client", protocol, SocketAddr::new(lb(family, number), port));
         assert!(ask(1, 80).answer().is_some(), "{protocol} over {family}");
         assert_eq!(ask(2, DROPPED), Outcome::Timeout, "{protocol} over {family}");
+    }
+}
+
+#[test]
+fn no_request_fails_while_endpoints_come_and_go_as_fast_as_they_can() {
+    let mut proxied = Proxied::new();
+    let at = service_address(
+        AddressKind::ClusterIp,
+        net::address::cluster_ip(1, net::Family::V4),
+        80,
+        OFF_CLUSTER,
+    );
+    let states = [&["a"][..], &["a", "c"], &["c"], &["b", "a", "c"], &["c", "b"]];
+    let tcp = (Family::V4, Protocol::Tcp);
+    let ports = states.map(|pods| service_port(&proxied, tcp, pods, std::slice::from_ref(&at)));
+    proxied.update(&view("web", [ports[0].clone()]));
+    let request = Request {
+        protocol: probe::Protocol::Tcp,
+        to: SocketAddr::new(at.ip.unwrap(), 80),
+        timeout: Duration::from_secs(3),
+    };
+    // `b` is an endpoint at times, and then reaches itself.
+    let clients = ["b", "client"].map(|from| proxied.lab.member(from).unwrap().namespace.clone());
+    let steady = clients.map(|from| probe::Steady::start(&from, request, Duration::ZERO));
+    for round in 1..1500 {
+        let port = ServicePortView {
+            // Now and then a chain that there was not yet.
+            affinity: (round % 8 == 0).then_some(round),
+            ..ports[round as usize % ports.len()].clone()
+        };
+        proxied.update(&view("web", [port]));
+    }
+    for client in steady {
+        let report = client.stop_after(1).unwrap();
+        assert_eq!(report.failures, [], "{}", report.shares);
     }
 }
