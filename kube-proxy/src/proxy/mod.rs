@@ -22,7 +22,7 @@ use tracing::{debug, error, info, warn};
 use self::conflicts::Conflicts;
 use self::inbox::{Inbox, Wait};
 use crate::config::{Config, DetectLocal, NodePorts};
-use crate::dataplane::{CommitError, CommitReport, Dataplane, LocalTraffic};
+use crate::dataplane::{CommitError, CommitReport, Dataplane, LocalTraffic, NodePortAddresses};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::model::change::{Change, Kind};
@@ -114,6 +114,7 @@ pub fn run(
         dataplane,
         node: begun.node,
         ips: begun.ips,
+        node_ports: [None, None],
         conflicts: Conflicts::default(),
         queued: false,
         in_force: false,
@@ -148,6 +149,8 @@ struct Proxy {
     dataplane: Box<dyn Dataplane>,
     node: Option<Node>,
     ips: NodeIps,
+    /// What the dataplane was told, for IPv4 and IPv6.
+    node_ports: [Option<NodePortAddresses>; 2],
     conflicts: Conflicts,
     /// The dataplane holds something that is not in force.
     queued: bool,
@@ -228,10 +231,13 @@ impl Proxy {
         for family in Family::ALL {
             let configured = &self.setup.config.node_port_addresses;
             let addresses = node::node_port_addresses(configured, family, &self.ips, &local);
-            debug!(ip_family = %family, ?addresses, "Addresses that accept node ports");
-            self.dataplane.set_node_port_addresses(family, addresses);
+            if self.node_ports[family as usize].as_ref() != Some(&addresses) {
+                debug!(ip_family = %family, ?addresses, "Addresses that accept node ports");
+                self.node_ports[family as usize] = Some(addresses.clone());
+                self.dataplane.set_node_port_addresses(family, addresses);
+                self.queued = true;
+            }
         }
-        self.queued = true;
     }
 
     /// Resolves what changed and puts it in force, unless it is too early to.

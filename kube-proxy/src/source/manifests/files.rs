@@ -51,18 +51,18 @@ impl Stamp {
     }
 }
 
-/// The text of a file.
-pub(super) fn read(path: &Path, stamp: &Stamp) -> Result<String, String> {
+/// The text of a file; the inner error says why what was read is none.
+pub(super) fn read(path: &Path, stamp: &Stamp) -> io::Result<Result<String, String>> {
     if stamp.size > LARGEST {
-        return Err(format!(
+        let reason = format!(
             "the file has {} bytes; the most that is read is {LARGEST}",
             stamp.size
-        ));
+        );
+        return Ok(Err(reason));
     }
-    let bytes = std::fs::read(path).map_err(|error| format!("the file cannot be read: {error}"))?;
-    String::from_utf8(bytes).map_err(|error| {
+    Ok(String::from_utf8(std::fs::read(path)?).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
         format!("line {line}: the file is not UTF-8 text")
-    })
+    }))
 }

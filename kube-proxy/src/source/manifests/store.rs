@@ -27,6 +27,8 @@ pub(super) struct Store {
     node_name: Arc<str>,
     files: BTreeMap<PathBuf, File>,
     world: World,
+    /// Objects that two files define.
+    doubled: HashSet<Key>,
     /// The root was there at the last look; `None` before the first.
     present: Option<bool>,
 }
@@ -48,6 +50,7 @@ impl Store {
             node_name,
             files: BTreeMap::new(),
             world: World::new(ranges),
+            doubled: HashSet::new(),
             present: None,
         }
     }
@@ -102,11 +105,16 @@ impl Store {
         {
             return;
         }
-        let text = match &stamp {
-            Ok(stamp) => read(path, stamp),
-            Err(error) => Err(format!("the file cannot be read: {error}")),
-        };
-        file.stamp = stamp.ok();
+        let text = stamp.and_then(|stamp| {
+            let text = read(path, &stamp)?;
+            file.stamp = Some(stamp);
+            Ok(text)
+        });
+        // Without a stamp the next look reads it again: a permission, say, may come back.
+        let text = text.unwrap_or_else(|error| {
+            file.stamp = None;
+            Err(format!("the file cannot be read: {error}"))
+        });
         self.load(path, text);
     }
 
@@ -274,7 +282,9 @@ impl Store {
                 .rev()
                 .filter_map(|file| file.objects.get(&key));
             let object = having.next().map(Arc::clone);
-            if having.next().is_some() {
+            if having.next().is_none() {
+                self.doubled.remove(&key);
+            } else if self.doubled.insert(key.clone()) {
                 warn!(object = %key, "Two files define one object; the last one in order of name counts");
             }
             self.world.set(key, object);

@@ -1,7 +1,8 @@
-//! Manifests and what the source says of them. `contents` gives texts to the store, `watching` changes real
-//! files under a running source.
+//! Manifests and what the source says of them. `contents` gives texts to the store, `derive` makes
+//! slices, `watching` changes real files under a running source.
 
 mod contents;
+mod derive;
 mod watching;
 
 use std::collections::BTreeMap;

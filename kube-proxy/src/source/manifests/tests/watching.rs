@@ -230,3 +230,16 @@ async fn a_broken_file_is_counted_and_right_again_when_it_is_mended() {
     running.knows("mended", &[A2]).await;
     assert_eq!(running.metrics.manifests_broken.get(), 0);
 }
+
+#[tokio::test]
+async fn a_file_that_could_not_be_read_is_read_when_it_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.yaml");
+    symlink("missing", &file).unwrap();
+    let mut running = Running::start(dir.path());
+    assert_eq!(running.hears(Duration::from_millis(100)).await, 0);
+    assert_eq!(running.metrics.manifests_broken.get(), 1);
+    fs::write(dir.path().join("missing"), service("a", "10.0.0.1")).unwrap();
+    running.knows("its target came", &[A]).await;
+    assert_eq!(running.metrics.manifests_broken.get(), 0);
+}

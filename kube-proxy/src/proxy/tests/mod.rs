@@ -1,0 +1,190 @@
+//! The loop with a dataplane that only remembers, over the channel that sources use.
+
+mod node;
+mod sync;
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver as StdReceiver, Sender as StdSender, channel as std_channel};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc::{Sender, channel};
+
+use super::*;
+use crate::cli::{self, Command};
+use crate::dataplane::{NodePortAddresses, Refusal};
+use crate::model::object::{ObjectName, Service, ServicePort};
+use crate::model::view::ServiceView;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Long enough that a loop which does something it must not is caught, most of the time.
+const A_WHILE: Duration = Duration::from_millis(60);
+
+/// What the dataplane was told in one commit.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Told {
+    services: Vec<(String, bool)>,
+    external_ips: usize,
+    node_ports: Vec<(Family, NodePortAddresses)>,
+}
+
+type Answer = Result<CommitReport, CommitError>;
+
+struct Fake {
+    told: Told,
+    commits: StdSender<Told>,
+    answers: VecDeque<Answer>,
+    /// Each commit waits for a word, where there is one to wait for.
+    gate: Option<StdReceiver<()>>,
+}
+
+impl Dataplane for Fake {
+    fn update(&mut self, service: &ObjectName, view: Option<&ServiceView>) {
+        self.told
+            .services
+            .push((service.name.to_string(), view.is_some()));
+        let addresses = view
+            .iter()
+            .flat_map(|view| &view.ports)
+            .flat_map(|port| &port.addresses);
+        self.told.external_ips += addresses
+            .filter(|address| address.kind == crate::model::view::AddressKind::ExternalIp)
+            .count();
+    }
+
+    fn set_node_port_addresses(&mut self, family: Family, addresses: NodePortAddresses) {
+        self.told.node_ports.push((family, addresses));
+    }
+
+    fn commit(&mut self) -> Answer {
+        self.commits.send(self.told.clone()).unwrap();
+        if let Some(gate) = &self.gate {
+            gate.recv_timeout(PATIENCE).unwrap();
+        }
+        let answer = self
+            .answers
+            .pop_front()
+            .unwrap_or_else(|| Ok(CommitReport::default()));
+        if answer.is_ok() {
+            self.told = Told::default();
+        }
+        answer
+    }
+}
+
+struct Running {
+    changes: Sender<Change>,
+    commits: StdReceiver<Told>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+#[derive(Default)]
+struct Start {
+    flags: &'static str,
+    answers: Vec<Answer>,
+    gate: Option<StdReceiver<()>>,
+    patience: Option<Patience>,
+}
+
+impl Start {
+    fn run(self) -> Running {
+        let arguments = self.flags.split_whitespace().map(str::to_owned);
+        let Ok(Command::Run(flags)) = cli::parse(arguments) else {
+            panic!("{}", self.flags)
+        };
+        let config = crate::config::load(&flags).unwrap().config;
+        let (changes, receiver) = channel(64);
+        let (sender, commits) = std_channel();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let health = Arc::new(Health::new(config.sync_period, true));
+        let setup = Setup {
+            config,
+            node_name: "node-1".into(),
+            node_patience: self.patience.unwrap_or(Patience::For(Duration::ZERO)),
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+        };
+        let fake = Fake {
+            told: Told::default(),
+            commits: sender,
+            answers: self.answers.into(),
+            gate: self.gate,
+        };
+        let thread = std::thread::spawn(move || run(setup, receiver, |_, _| Box::new(fake)));
+        Running {
+            changes,
+            commits,
+            metrics,
+            health,
+            thread,
+        }
+    }
+}
+
+impl Running {
+    fn send(&self, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            self.changes.blocking_send(change).unwrap();
+        }
+    }
+
+    fn commit(&self) -> Told {
+        self.commits.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// Delivers a first state of these Services, and takes its commit.
+    fn begin(&self, services: &[&str]) -> Told {
+        self.send([Change::ListStart(Kind::Service)]);
+        self.send(services.iter().map(|name| service(name, 80)));
+        self.send([Change::ListDone(Kind::Service)]);
+        self.send([
+            Change::ListStart(Kind::EndpointSlice),
+            Change::ListDone(Kind::EndpointSlice),
+        ]);
+        self.commit()
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.commits.recv_timeout(A_WHILE).is_err()
+    }
+
+    /// Closes the channel and waits for the loop's end.
+    fn end(self) -> anyhow::Result<()> {
+        drop(self.changes);
+        self.thread.join().unwrap()
+    }
+}
+
+fn service(name: &str, port: u16) -> Change {
+    let mut service = Service::new(ObjectName::new("default", name));
+    service.cluster_ip = Some("10.96.0.1".parse().unwrap());
+    service.external_ips = vec!["198.51.100.1".parse().unwrap()];
+    service.ports = vec![ServicePort {
+        name: "".into(),
+        protocol: crate::model::object::Protocol::Tcp,
+        port,
+        node_port: 0,
+    }];
+    Change::Service(Box::new(service))
+}
+
+fn node(addresses: &[&str], pod_cidrs: &[&str]) -> Change {
+    Change::Node(Box::new(Node {
+        name: "node-1".into(),
+        addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+        pod_cidrs: pod_cidrs.iter().map(|net| net.parse().unwrap()).collect(),
+        ..Node::default()
+    }))
+}
+
+fn names(told: &Told) -> Vec<&str> {
+    told.services.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+fn refused(reason: &str) -> CommitError {
+    CommitError::Refused {
+        tried: "a transaction".to_owned(),
+        reason: reason.to_owned(),
+    }
+}

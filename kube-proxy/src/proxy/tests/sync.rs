@@ -1,0 +1,176 @@
+//! When the loop commits what.
+
+use super::*;
+
+#[test]
+fn nothing_is_committed_before_services_and_slices_have_delivered_their_first_state() {
+    let running = Start::default().run();
+    running.send([
+        Change::ListStart(Kind::Service),
+        service("a", 80),
+        Change::ListDone(Kind::Service),
+    ]);
+    running.send([Change::ListStart(Kind::EndpointSlice)]);
+    assert!(running.is_quiet());
+    running.send([Change::ListDone(Kind::EndpointSlice)]);
+    assert_eq!(names(&running.commit()), ["a"]);
+    assert!(running.is_quiet(), "once");
+    running.end().unwrap();
+}
+
+#[test]
+fn the_first_change_goes_at_once_and_those_that_come_meanwhile_go_together() {
+    let (open, gate) = std_channel();
+    let running = Start {
+        gate: Some(gate),
+        ..Start::default()
+    }
+    .run();
+    running.begin(&[]);
+    open.send(()).unwrap();
+    running.send([service("a", 80)]);
+    assert_eq!(names(&running.commit()), ["a"]);
+    running.send([service("b", 81), service("c", 82), service("b", 83)]);
+    open.send(()).unwrap();
+    assert_eq!(names(&running.commit()), ["b", "c"]);
+    open.send(()).unwrap();
+    assert!(running.is_quiet());
+    assert_eq!(
+        running.metrics.service_changes.get(),
+        8,
+        "each change counts once a family"
+    );
+    assert_eq!(running.metrics.service_changes_pending.get(), 0);
+    running.end().unwrap();
+}
+
+#[test]
+fn a_failed_commit_is_tried_again_with_all_that_came_meanwhile() {
+    let running = Start {
+        answers: vec![
+            Ok(CommitReport::default()),
+            Err(refused("busy")),
+            Err(refused("busy")),
+        ],
+        ..Start::default()
+    }
+    .run();
+    running.begin(&[]);
+    running.send([service("a", 80)]);
+    assert_eq!(names(&running.commit()), ["a"]);
+    running.send([service("b", 81)]);
+    // The second failure, then the third attempt, which holds both.
+    running.commit();
+    assert_eq!(names(&running.commit()), ["a", "b"]);
+    assert!(running.is_quiet());
+    let failures = running
+        .metrics
+        .nftables_sync_failures
+        .with_label_values(&["IPv4"]);
+    assert_eq!(failures.get(), 2);
+    assert!(running.health.report(Instant::now()).synced.is_some());
+    running.end().unwrap();
+}
+
+#[test]
+fn pauses_between_attempts_grow_to_the_sync_period() {
+    let longest = Duration::from_secs(30);
+    for (failures, most) in [(0, 100), (1, 200), (5, 3200), (9, 30_000), (u32::MAX, 30_000)] {
+        let most = Duration::from_millis(most);
+        for _ in 0..20 {
+            let pause = pause(failures, longest);
+            assert!(pause <= most && pause >= most / 2, "{failures}: {pause:?}");
+        }
+    }
+}
+
+#[test]
+fn a_node_on_which_it_cannot_work_ends_the_program_with_the_reason() {
+    let running = Start {
+        answers: vec![Err(CommitError::Permission {
+            tried: "opening a netlink socket".to_owned(),
+        })],
+        ..Start::default()
+    }
+    .run();
+    running.begin(&["a"]);
+    let error = running.thread.join().unwrap().unwrap_err();
+    assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
+}
+
+#[test]
+fn a_permission_lost_later_is_waited_for() {
+    let lost = CommitError::Permission {
+        tried: "a transaction".to_owned(),
+    };
+    let running = Start {
+        answers: vec![Ok(CommitReport::default()), Err(lost)],
+        ..Start::default()
+    }
+    .run();
+    running.begin(&[]);
+    running.send([service("a", 80)]);
+    running.commit();
+    assert_eq!(names(&running.commit()), ["a"], "tried again");
+    running.end().unwrap();
+}
+
+#[test]
+fn the_dataplane_is_called_again_when_it_asks_for_it() {
+    let later = CommitReport {
+        again_after: Some(Duration::from_millis(20)),
+        refused: vec![Refusal {
+            service: ObjectName::new("default", "a"),
+            element: "10.96.0.1 . tcp . 80".to_owned(),
+            reason: "File exists".to_owned(),
+        }],
+        refused_now: 1,
+        ..CommitReport::default()
+    };
+    let running = Start {
+        answers: vec![Ok(later)],
+        ..Start::default()
+    }
+    .run();
+    running.begin(&["a"]);
+    assert_eq!(running.commit(), Told::default(), "without a change");
+    assert!(running.is_quiet());
+    assert_eq!(running.metrics.refusals.get(), 1);
+    assert_eq!(running.metrics.refused_now.get(), 0);
+    running.end().unwrap();
+}
+
+#[test]
+fn external_ips_count_unless_their_gate_is_off() {
+    for (flags, external_ips) in [("", 1), ("--feature-gates=AllowServiceExternalIPs=false", 0)] {
+        let running = Start {
+            flags,
+            ..Start::default()
+        }
+        .run();
+        assert_eq!(running.begin(&["a"]).external_ips, external_ips, "{flags}");
+        running.end().unwrap();
+    }
+}
+
+#[test]
+fn contested_addresses_are_counted_while_they_are_contested() {
+    let running = Start::default().run();
+    running.begin(&["a", "b"]);
+    running.send([service("c", 99)]);
+    running.commit();
+    assert_eq!(
+        running.metrics.conflicts.get(),
+        2,
+        "clusterIP and external IP of b"
+    );
+    running.send([Change::Deleted(Kind::Service, ObjectName::new("default", "a"))]);
+    assert_eq!(
+        running.commit().services,
+        [("a".to_owned(), false), ("b".to_owned(), true)]
+    );
+    running.send([service("c", 98)]);
+    running.commit();
+    assert_eq!(running.metrics.conflicts.get(), 0);
+    running.end().unwrap();
+}
