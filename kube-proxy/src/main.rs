@@ -53,7 +53,12 @@ fn run(flags: &Flags) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(anyhow::Error::from);
     ended
-        .and_then(|runtime| runtime.block_on(work(loaded)))
+        .and_then(|runtime| {
+            let ended = runtime.block_on(work(loaded));
+            // A credential plugin that hangs must not hold up the end.
+            runtime.shutdown_background();
+            ended
+        })
         .unwrap_or_else(|err| {
             error!(err = format!("{err:#}"), "command failed");
             ExitCode::FAILURE
