@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: noticed, not deadly, so that everything can be removed.
+//! Ctrl-C, SIGTERM and a closed terminal: noticed, not deadly, so that everything can be removed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -16,11 +16,13 @@ pub(super) fn watch() -> Result<()> {
         .build()
         .context("watch for Ctrl-C")?;
     let entered = runtime.enter();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     drop(entered);
     thread::spawn(move || {
         runtime.block_on(async {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
             HAPPENED.store(true, Ordering::Relaxed);
         });
     });

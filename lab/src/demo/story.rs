@@ -140,16 +140,13 @@ impl Teller<'_> {
             .iter()
             .rev()
             .find(|(when, outcome)| *when > changed && removed(outcome));
-        let after = last.map_or(Duration::ZERO, |(when, _)| *when - changed);
+        let after = last.map_or_else(|| "no time".to_owned(), |(when, _)| ms(*when - changed));
         let text = match to {
-            0 => format!(
-                "{from} → 0: refused at once, last packet at a pod after {}",
-                ms(after)
-            ),
-            _ => format!("{from} → {to}: last packet at a removed pod after {}", ms(after)),
+            0 => format!("{from} → 0: refused at once, last packet at a pod after {after}"),
+            _ => format!("{from} → {to}: last packet at a removed pod after {after}"),
         };
         self.screen.event(Style::Green, &text);
-        self.figure(&format!("{from} → {to}, no removed pod in use"), &ms(after));
+        self.figure(&format!("{from} → {to}, no removed pod in use"), &after);
         self.look(to)
     }
 

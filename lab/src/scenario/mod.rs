@@ -20,7 +20,7 @@
 //!   expect: {x node-1: refused}
 //! ```
 //!
-//! [`file`] documents every key, [`expectation`] how outcomes are written, [`placeholder`] what stands in
+//! [`mod@file`] documents every key, `expectation.rs` how outcomes are written, `placeholder.rs` what stands in
 //! `$(…)`. Unless a scenario says otherwise it is played once for IPv4 and once for IPv6 in every
 //! mode, in a lab of two nodes with the pods a and b (on node-1) and c (on node-2), which serve ports 8080 and
 //! 8081 by TCP, UDP and SCTP, the pods x (on node-1) and y (on node-2), which serve nothing, and one client outside.
