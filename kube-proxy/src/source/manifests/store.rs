@@ -1,7 +1,8 @@
 //! What each file holds. A file or document that cannot be read keeps the objects that it last gave, until it
 //! can be read again or the file is gone.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ pub(super) struct Store {
     node_name: Arc<str>,
     files: BTreeMap<PathBuf, File>,
     world: World,
+    hashing: RandomState,
     /// Objects that two files define.
     doubled: HashSet<Key>,
     /// The root was there at the last look; `None` before the first.
@@ -37,6 +39,8 @@ pub(super) struct Store {
 struct File {
     stamp: Option<Stamp>,
     objects: BTreeMap<Key, Arc<Object>>,
+    /// What each document gave that was whole, by its text: an edit costs the documents that it touches.
+    whole: HashMap<u64, Vec<(Key, Arc<Object>)>>,
     broken: usize,
     /// What was said about it, so that an edit elsewhere does not say it again.
     told: HashSet<String>,
@@ -50,6 +54,7 @@ impl Store {
             node_name,
             files: BTreeMap::new(),
             world: World::new(ranges),
+            hashing: RandomState::new(),
             doubled: HashSet::new(),
             present: None,
         }
@@ -158,9 +163,23 @@ impl Store {
             .extension()
             .is_some_and(|extension| extension == "json");
         let mut broken = Vec::new();
+        let mut known = std::mem::take(&mut file.whole);
         for document in split(text, named_json) {
-            let decoded = decode(&document);
-            self.take(decoded, file, teller, &mut broken);
+            let hash = self.hashing.hash_one(document.text);
+            let objects = match known.remove(&hash) {
+                Some(objects) => objects,
+                None => {
+                    let decoded = decode(&document);
+                    let Read { objects, whole } = self.take(decoded, teller, &mut broken);
+                    if !whole {
+                        give(objects, file, teller);
+                        continue;
+                    }
+                    objects
+                }
+            };
+            file.whole.insert(hash, objects.clone());
+            give(objects, file, teller);
         }
         for broken in &broken {
             teller.tell_broken(broken);
@@ -184,7 +203,9 @@ impl Store {
     }
 
     /// Takes in what one document gave.
-    fn take(&mut self, decoded: Decoded, file: &mut File, teller: &mut Teller<'_>, broken: &mut Vec<Broken>) {
+    fn take(&mut self, decoded: Decoded, teller: &mut Teller<'_>, broken: &mut Vec<Broken>) -> Read {
+        let mut whole =
+            decoded.broken.is_empty() && decoded.workloads.is_empty() && decoded.others.is_empty();
         broken.extend(decoded.broken);
         for what in decoded.workloads {
             teller.tell(&what, |file, what| {
@@ -200,24 +221,18 @@ impl Store {
                 debug!(file, what, "Not used: not about Services");
             });
         }
+        let mut objects = Vec::with_capacity(decoded.objects.len());
         for (key, written) in decoded.objects {
             let (object, problems) = self.convert(written);
+            whole &= problems.is_empty();
             for problem in problems {
                 teller.tell(&problem.to_string(), |file, problem| {
                     warn!(file, problem, "A field of a manifest cannot be used");
                 });
             }
-            let Some(object) = object else { continue };
-            if file.objects.contains_key(&key) {
-                teller.tell(&key.to_string(), |file, object| {
-                    warn!(
-                        file,
-                        object, "Two documents define one object; the last one counts"
-                    );
-                });
-            }
-            file.objects.insert(key, Arc::new(object));
+            objects.extend(object.map(|object| (key, Arc::new(object))));
         }
+        Read { objects, whole }
     }
 
     /// Parses what an object holds; `None` for one that is not for us.
@@ -289,6 +304,28 @@ impl Store {
             }
             self.world.set(key, object);
         }
+    }
+}
+
+/// What a document gave.
+struct Read {
+    objects: Vec<(Key, Arc<Object>)>,
+    /// There is nothing to say about it.
+    whole: bool,
+}
+
+/// Adds a document's objects to its file's.
+fn give(objects: Vec<(Key, Arc<Object>)>, file: &mut File, teller: &mut Teller<'_>) {
+    for (key, object) in objects {
+        if file.objects.contains_key(&key) {
+            teller.tell(&key.to_string(), |file, object| {
+                warn!(
+                    file,
+                    object, "Two documents define one object; the last one counts"
+                );
+            });
+        }
+        file.objects.insert(key, object);
     }
 }
 
