@@ -9,7 +9,7 @@ use kube_proxy::cli::{self, Command, Flags};
 use kube_proxy::config::{self, Loaded};
 use kube_proxy::health::Health;
 use kube_proxy::metrics::Metrics;
-use kube_proxy::proxy::{self, Patience, Setup};
+use kube_proxy::proxy::{self, Setup};
 use kube_proxy::source::Source;
 use kube_proxy::{dataplane, logging, node, server};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 /// So many changes may wait for the loop before a source must wait.
 const WAITING_CHANGES: usize = 4096;
 /// As long as upstream waits for the Node to have an address.
-const NODE_PATIENCE: Patience = Patience::For(Duration::from_secs(30));
+const NODE_PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);
@@ -79,11 +79,7 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
     let setup = Setup {
         config: config.clone(),
         node_name,
-        node_patience: if with_api {
-            NODE_PATIENCE
-        } else {
-            Patience::UntilListed
-        },
+        node_patience: if with_api { NODE_PATIENCE } else { Duration::ZERO },
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
     };

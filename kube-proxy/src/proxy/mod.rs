@@ -41,21 +41,12 @@ pub struct Setup {
     pub config: Config,
     /// This node's name.
     pub node_name: Arc<str>,
-    /// How long to wait for the Node's addresses before going on without.
-    pub node_patience: Patience,
+    /// How long to wait for the Node's addresses once the source has listed its Nodes.
+    pub node_patience: Duration,
     /// Where to count.
     pub metrics: Arc<Metrics>,
     /// Where to report.
     pub health: Arc<Health>,
-}
-
-/// How long to wait for this Node at the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// So long, whatever the source says: the Node may be created yet, or get its addresses.
-    For(Duration),
-    /// Until the source has listed its Nodes.
-    UntilListed,
 }
 
 /// Makes the dataplane, once it is known how pods of each family (IPv4, IPv6) are recognised.
@@ -107,7 +98,8 @@ pub fn run(
         node_ips: begun.ips.known(),
     });
     let dataplane = open(&setup.config, local_traffic);
-    info!(mode = %setup.config.mode, primary_family = %begun.ips.primary, "Using {} Proxier", setup.config.mode);
+    info!("Using {} Proxier", setup.config.mode);
+    info!(primary_ip_family = %begun.ips.primary, "kube-proxy running in dual-stack mode");
     let mut proxy = Proxy {
         setup,
         cluster,

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use tracing::{info, warn};
 
+use super::Setup;
 use super::inbox::{Inbox, Wait};
-use super::{Patience, Setup};
 use crate::config::{Config, DetectLocal};
 use crate::dataplane::LocalTraffic;
 use crate::model::change::{Change, Kind};
@@ -31,11 +31,9 @@ pub(super) fn await_node(setup: &Setup, inbox: &mut Inbox) -> anyhow::Result<Beg
         ips: NodeIps::of(None, setup.config.node_ip_override),
         changes: Vec::new(),
     };
-    let (until, listed) = match setup.node_patience {
-        Patience::For(patience) => (Some(Instant::now() + patience), false),
-        Patience::UntilListed => (None, true),
-    };
-    begun.gather(setup, inbox, until, listed, |node| !node.addresses.is_empty());
+    begun.gather(setup, inbox, setup.node_patience, |node| {
+        !node.addresses.is_empty()
+    });
     if begun.ips.known().is_empty() {
         warn!(
             node = %setup.node_name,
@@ -43,8 +41,13 @@ pub(super) fn await_node(setup: &Setup, inbox: &mut Inbox) -> anyhow::Result<Beg
         );
     }
     if setup.config.detect_local == DetectLocal::NodeCidr {
-        let until = Some(Instant::now() + POD_CIDR_PATIENCE).filter(|_| !listed);
-        begun.gather(setup, inbox, until, listed, |node| !node.pod_cidrs.is_empty());
+        // Who does not wait for the Node at all waits for nothing about it.
+        let patience = if setup.node_patience.is_zero() {
+            Duration::ZERO
+        } else {
+            POD_CIDR_PATIENCE
+        };
+        begun.gather(setup, inbox, patience, |node| !node.pod_cidrs.is_empty());
         match &begun.node {
             None => bail!("timeout waiting for node {} to exist", setup.node_name),
             Some(node) if node.pod_cidrs.is_empty() => {
@@ -60,27 +63,26 @@ pub(super) fn await_node(setup: &Setup, inbox: &mut Inbox) -> anyhow::Result<Beg
 }
 
 impl Begun {
-    /// Holds changes until the Node suffices, the moment comes, the channel closes, or, if that is enough, the
-    /// source has listed its Nodes.
+    /// Holds changes until the Node suffices, or `patience` is over, which begins when the source has listed
+    /// its Nodes: until then nobody knows whether there is one.
     fn gather(
         &mut self,
         setup: &Setup,
         inbox: &mut Inbox,
-        until: Option<Instant>,
-        listed_is_enough: bool,
+        patience: Duration,
         suffices: impl Fn(&Node) -> bool,
     ) {
         let is_list_end = |change: &Change| *change == Change::ListDone(Kind::Node);
-        let mut listed = self.changes.iter().any(is_list_end);
-        loop {
-            if self.node.as_ref().is_some_and(&suffices) || (listed && listed_is_enough) {
-                return;
-            }
-            if inbox.wait(until) != Wait::Changes {
+        let listed = self.changes.iter().any(is_list_end);
+        let mut until = listed.then(|| Instant::now() + patience);
+        while !self.node.as_ref().is_some_and(&suffices) {
+            if until.is_some_and(|until| until <= Instant::now()) || inbox.wait(until) != Wait::Changes {
                 return;
             }
             for change in inbox.take() {
-                listed |= is_list_end(&change);
+                if is_list_end(&change) {
+                    until = until.or_else(|| Some(Instant::now() + patience));
+                }
                 if let Change::Node(node) = &change {
                     self.ips = NodeIps::of(Some(node), setup.config.node_ip_override);
                     self.node = Some(Node::clone(node));

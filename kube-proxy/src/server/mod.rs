@@ -124,6 +124,7 @@ async fn answer(stream: TcpStream, name: &'static str, pages: Arc<dyn Pages>) {
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()
+        .title_case_headers(true)
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_PATIENCE)
         .serve_connection(TokioIo::new(stream), service);

@@ -84,7 +84,7 @@ struct Start {
     flags: &'static str,
     answers: Vec<Answer>,
     gate: Option<StdReceiver<()>>,
-    patience: Option<Patience>,
+    patience: Duration,
 }
 
 impl Start {
@@ -101,7 +101,7 @@ impl Start {
         let setup = Setup {
             config,
             node_name: "node-1".into(),
-            node_patience: self.patience.unwrap_or(Patience::For(Duration::ZERO)),
+            node_patience: self.patience,
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
         };
@@ -135,7 +135,7 @@ impl Running {
 
     /// Delivers a first state of these Services, and takes its commit.
     fn begin(&self, services: &[&str]) -> Told {
-        self.send([Change::ListStart(Kind::Service)]);
+        self.send([Change::ListDone(Kind::Node), Change::ListStart(Kind::Service)]);
         self.send(services.iter().map(|name| service(name, 80)));
         self.send([Change::ListDone(Kind::Service)]);
         self.send([

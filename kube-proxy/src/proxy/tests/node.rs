@@ -3,38 +3,32 @@
 use super::*;
 
 #[test]
-fn the_node_is_waited_for_as_long_as_there_is_patience() {
+fn the_node_is_waited_for_until_it_is_listed_and_then_as_long_as_there_is_patience() {
     let on = |ip: &str| NodePortAddresses::Only(vec![ip.parse().unwrap()]);
-    let table: &[(Patience, Option<Change>, NodePortAddresses)] = &[
+    let listed = Change::ListDone(Kind::Node);
+    let table: &[(Duration, Vec<Change>, NodePortAddresses)] = &[
+        (PATIENCE, vec![node(&["10.0.0.1"], &[])], on("10.0.0.1")),
         (
-            Patience::For(PATIENCE),
-            Some(node(&["10.0.0.1"], &[])),
+            PATIENCE,
+            vec![listed.clone(), node(&["10.0.0.1"], &[])],
             on("10.0.0.1"),
         ),
+        (Duration::ZERO, vec![node(&["10.0.0.1"], &[])], on("10.0.0.1")),
         (
-            Patience::For(Duration::from_millis(10)),
-            None,
+            Duration::ZERO,
+            vec![node(&["fd00::1"], &[])],
             NodePortAddresses::All,
         ),
         (
-            Patience::UntilListed,
-            Some(node(&["10.0.0.1"], &[])),
-            on("10.0.0.1"),
-        ),
-        (
-            Patience::UntilListed,
-            Some(Change::ListDone(Kind::Node)),
+            Duration::ZERO,
+            vec![node(&[], &[]), listed.clone()],
             NodePortAddresses::All,
         ),
-        (
-            Patience::UntilListed,
-            Some(node(&["fd00::1"], &[])),
-            NodePortAddresses::All,
-        ),
+        (Duration::from_millis(5), vec![listed], NodePortAddresses::All),
     ];
-    for (patience, node, addresses) in table {
+    for (patience, changes, addresses) in table {
         let running = Start {
-            patience: Some(*patience),
+            patience: *patience,
             ..Start::default()
         }
         .run();
@@ -43,15 +37,15 @@ fn the_node_is_waited_for_as_long_as_there_is_patience() {
             Change::ListStart(Kind::EndpointSlice),
             Change::ListDone(Kind::EndpointSlice),
         ]);
-        if let Some(node) = node {
-            assert!(running.is_quiet(), "{patience:?}: waits for {node:?}");
-            running.send([node.clone()]);
+        for change in changes {
+            assert!(running.is_quiet(), "{patience:?}: waits for {change:?}");
+            running.send([change.clone()]);
         }
         let told = running.commit();
         assert_eq!(
             told.node_ports[0],
             (Family::V4, addresses.clone()),
-            "{patience:?} {node:?}"
+            "{patience:?} {changes:?}"
         );
         running.end().unwrap();
     }
@@ -60,7 +54,7 @@ fn the_node_is_waited_for_as_long_as_there_is_patience() {
 #[test]
 fn a_node_without_addresses_is_not_enough_but_one_that_gets_them_is() {
     let running = Start {
-        patience: Some(Patience::For(PATIENCE)),
+        patience: PATIENCE,
         ..Start::default()
     }
     .run();
@@ -85,7 +79,7 @@ fn a_node_without_addresses_is_not_enough_but_one_that_gets_them_is() {
 fn pod_networks_are_waited_for_where_they_tell_pods_and_their_change_ends_the_program() {
     let running = Start {
         flags: "--detect-local-mode=NodeCIDR",
-        patience: Some(Patience::For(PATIENCE)),
+        patience: PATIENCE,
         ..Start::default()
     }
     .run();
@@ -104,7 +98,7 @@ fn pod_networks_are_waited_for_where_they_tell_pods_and_their_change_ends_the_pr
 
     let running = Start {
         flags: "--detect-local-mode=NodeCIDR",
-        patience: Some(Patience::UntilListed),
+        patience: Duration::ZERO,
         ..Start::default()
     }
     .run();

@@ -6,6 +6,7 @@ use super::*;
 fn nothing_is_committed_before_services_and_slices_have_delivered_their_first_state() {
     let running = Start::default().run();
     running.send([
+        Change::ListDone(Kind::Node),
         Change::ListStart(Kind::Service),
         service("a", 80),
         Change::ListDone(Kind::Service),
