@@ -13,8 +13,11 @@
 //! node's end of such a link has no global address: masqueraded traffic shows the node's own address.
 
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
 
 use super::address::{self, Family, network};
 use super::namespace::Namespace;
@@ -82,7 +85,29 @@ pub(super) fn build(fabric: &Namespace, members: &[Member], entry: u8) -> Result
             run(&leaf.namespace, &leaf_script(leaf)?)?;
         }
     }
-    Ok(())
+    let namespaces = members.iter().map(|member| &member.namespace);
+    namespaces.chain([fabric]).try_for_each(wait_for_links)
+}
+
+/// Waits until every interface carries packets. The end of a veth pair that was up first learns of the other a
+/// moment later, and until then it drops what is sent; a lost ARP request costs a second.
+fn wait_for_links(namespace: &Namespace) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let is_waiting = |flags: InterfaceFlags| {
+        flags.contains(InterfaceFlags::IFF_UP) && !flags.contains(InterfaceFlags::IFF_RUNNING)
+    };
+    namespace.enter(|| {
+        loop {
+            let waiting = getifaddrs()?.find(|interface| is_waiting(interface.flags));
+            match waiting {
+                None => return Ok(()),
+                Some(link) if Instant::now() > deadline => {
+                    bail!("{} in {} does not come up", link.interface_name, namespace.name());
+                }
+                Some(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    })?
 }
 
 fn prepare(namespace: &Namespace, forwards: bool) -> Result<()> {
@@ -102,12 +127,10 @@ fn run(namespace: &Namespace, script: &str) -> Result<()> {
 }
 
 fn fabric_script(members: &[Member], entry: u8) -> Result<String> {
-    let mut s = String::from("link set lo up\n");
+    let mut s = up("lo");
     for bridge in ["br-nodes", "br-clients"] {
-        writeln!(
-            s,
-            "link add {bridge} type bridge mcast_snooping 0\nlink set {bridge} up"
-        )?;
+        writeln!(s, "link add {bridge} type bridge mcast_snooping 0")?;
+        s += &up(bridge);
     }
     for family in Family::ALL {
         for (ip, bridge) in [
@@ -154,7 +177,7 @@ fn fabric_script(members: &[Member], entry: u8) -> Result<String> {
 }
 
 fn node_script(number: u8, members: &[Member]) -> Result<String> {
-    let mut s = String::from("link set lo up\nlink set eth0 up\n");
+    let mut s = up("lo") + &up("eth0");
     for family in Family::ALL {
         let (bits, nodad) = (family.pick(24, 64), nodad(family));
         writeln!(
@@ -190,7 +213,7 @@ fn node_script(number: u8, members: &[Member]) -> Result<String> {
             Role::Pod { node, number: pod } if node == number => {
                 let (link, peer) = (format!("veth{pod}"), member.namespace.path());
                 writeln!(s, "link add {link} type veth peer name eth0 netns {peer}")?;
-                writeln!(s, "link set {link} up")?;
+                s += &up(&link);
                 writeln!(s, "addr add 169.254.1.1/32 dev {link} scope link")?;
                 writeln!(s, "addr add fe80::1/64 dev {link} nodad")?;
                 for family in Family::ALL {
@@ -206,7 +229,7 @@ fn node_script(number: u8, members: &[Member]) -> Result<String> {
 
 /// A pod or a client: one interface, one default route.
 fn leaf_script(member: &Member) -> Result<String> {
-    let mut s = String::from("link set lo up\nlink set eth0 up\n");
+    let mut s = up("lo") + &up("eth0");
     let is_pod = matches!(member.role, Role::Pod { .. });
     for family in Family::ALL {
         let bits = if is_pod {
@@ -233,6 +256,14 @@ fn leaf_script(member: &Member) -> Result<String> {
         }
     }
     Ok(s)
+}
+
+/// Sets an interface up. An ARP request or neighbour solicitation that is lost on it is repeated soon, instead of
+/// after a second.
+fn up(link: &str) -> String {
+    let caches = ["arp_cache", "ndisc_cache"];
+    let patience = caches.map(|cache| format!("ntable change name {cache} dev {link} retrans 20\n"));
+    format!("link set {link} up\n{}", patience.concat())
 }
 
 fn everywhere(family: Family) -> &'static str {
