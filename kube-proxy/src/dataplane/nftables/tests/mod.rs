@@ -5,6 +5,8 @@ mod changes;
 mod errors;
 mod listing;
 mod packets;
+mod plan;
+mod random;
 mod refusals;
 mod takeover;
 
