@@ -42,8 +42,8 @@ fn step() -> impl Strategy<Value = Step> {
     )
 }
 
-/// Services share a load-balancer IP and node ports, so that they get in each other's way.
-fn shaped(number: u8, shape: &Shape) -> ServiceView {
+/// Service `number` in this shape. Some addresses are wanted by all Services; the one that `holds` gets them.
+fn shaped(number: u8, shape: &Shape, holds: bool) -> ServiceView {
     let ip = |v4: [u8; 4], v6: u16| match shape.family {
         Family::V4 => IpAddr::from(v4),
         Family::V6 => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, v6, u16::from(v4[3])]),
@@ -63,14 +63,14 @@ fn shaped(number: u8, shape: &Shape) -> ServiceView {
         ip,
         ..address(kind, None, port, by_source)
     };
-    let mut addresses = vec![
-        at(
-            AddressKind::ClusterIp,
-            Some(ip([10, 96, 0, number], 2)),
-            80,
-            OFF_CLUSTER,
-        ),
-        ServiceAddress {
+    let mut addresses = vec![at(
+        AddressKind::ClusterIp,
+        Some(ip([10, 96, 0, number], 2)),
+        80,
+        OFF_CLUSTER,
+    )];
+    if holds {
+        addresses.push(ServiceAddress {
             source_ranges: shape.ranges.then(|| vec![range.parse().unwrap()]),
             ..at(
                 AddressKind::LoadBalancerIp,
@@ -78,9 +78,9 @@ fn shaped(number: u8, shape: &Shape) -> ServiceView {
                 80,
                 external,
             )
-        },
-    ];
-    if let Some(port) = shape.node_port {
+        });
+    }
+    if let Some(port) = shape.node_port.filter(|_| holds) {
         addresses.push(at(
             AddressKind::NodePort,
             None,
@@ -93,6 +93,17 @@ fn shaped(number: u8, shape: &Shape) -> ServiceView {
         ..port(shape.family, &endpoints, &addresses)
     };
     view(&format!("service-{number}"), [port])
+}
+
+fn update_all(node: &mut Node, state: &BTreeMap<u8, Option<Shape>>) {
+    let holder = state.iter().find(|(_, shape)| shape.is_some());
+    let holder = holder.map(|(number, _)| *number);
+    for (number, shape) in state {
+        match shape {
+            Some(shape) => node.update(&shaped(*number, shape, holder == Some(*number))),
+            None => node.remove(&format!("service-{number}")),
+        }
+    }
 }
 
 /// What is in force, by object, whatever the order and whoever sits in which slot.
@@ -133,11 +144,8 @@ proptest! {
         let mut state = BTreeMap::new();
         let mut time = Duration::ZERO;
         for (number, shape, commit) in steps {
-            match &shape {
-                Some(shape) => node.update(&shaped(number, shape)),
-                None => node.remove(&format!("service-{number}")),
-            }
             state.insert(number, shape);
+            update_all(&mut node, &state);
             if let Some(later) = commit {
                 time += Duration::from_millis(later.into());
                 prop_assert_eq!(node.commit_after(time).refused_now, 0);
@@ -150,11 +158,7 @@ proptest! {
         }
         prop_assert_eq!(node.commit_after(time), CommitReport::default());
         let mut fresh = Node::new(config());
-        for (number, shape) in &state {
-            if let Some(shape) = shape {
-                fresh.update(&shaped(*number, shape));
-            }
-        }
+        update_all(&mut fresh, &state);
         fresh.commit();
         prop_assert_eq!(in_force(&node), in_force(&fresh));
     }
