@@ -28,7 +28,7 @@ fn main() -> Result<()> {
 
 fn measure(services: u32, endpoints: u32) -> Result<()> {
     let views: Vec<ServiceView> = (0..services).map(|n| view(n, endpoints, 0)).collect();
-    let base = resident()?;
+    let base = memory("VmRSS")?;
     let mut dataplane = dataplane();
     report("plan", 1, || {
         views
@@ -37,7 +37,8 @@ fn measure(services: u32, endpoints: u32) -> Result<()> {
         Ok(())
     })?;
     report("program from nothing", 1, || commit(&mut dataplane))?;
-    println!("resident: {} KiB more than before", resident()? - base);
+    let (resident, most) = (memory("VmRSS")? - base, memory("VmHWM")? - base);
+    println!("resident: {resident} KiB more than before, {most} KiB at most");
     let flips = 1000.min(services);
     report("flip one endpoint", flips, || {
         for n in 0..flips {
@@ -96,30 +97,22 @@ fn report(what: &str, times: u32, run: impl FnOnce() -> Result<()>) -> Result<()
     Ok(())
 }
 
-/// System time of this thread, as fine as the scheduler counts it.
+/// System time of this thread, to ten milliseconds.
 fn kernel_time() -> Result<Duration> {
-    let usage = nix_usage()?;
-    Ok(usage)
-}
-
-fn nix_usage() -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/thread-self/stat")?;
-    let ticks: u64 = stat
-        .split_whitespace()
-        .nth(14)
-        .context("no system time")?
-        .parse()?;
-    Ok(Duration::from_millis(ticks * 10))
+    let ticks = stat.split_whitespace().nth(14).context("no system time")?;
+    Ok(Duration::from_millis(ticks.parse::<u64>()? * 10))
 }
 
-/// Resident memory of this process in KiB.
-fn resident() -> Result<i64> {
+/// Memory of this process in KiB: `VmRSS` (resident) or `VmHWM` (the most that was).
+fn memory(which: &str) -> Result<i64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
-    Ok(line.trim_end_matches("kB").trim().parse()?)
+        .find_map(|line| line.strip_prefix(which))
+        .with_context(|| format!("no {which}"))?;
+    let number = line.trim_start_matches(':').trim_end_matches("kB");
+    Ok(number.trim().parse()?)
 }
 
 /// Service number `n`, its last endpoint of this generation.

@@ -18,6 +18,7 @@ pub fn open(config: &Config, local_traffic: [LocalTraffic; 2]) -> Box<dyn Datapl
         Mode::Nftables => Box::new(nftables::Nftables::new(nftables::Config {
             masquerade_mark: 1 << config.masquerade_bit,
             local_traffic,
+            families: nftables::Config::families_of_this_kernel(),
             ..nftables::Config::default()
         })),
     }

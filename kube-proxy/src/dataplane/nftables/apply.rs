@@ -17,7 +17,6 @@ use super::pending::{Change, Held};
 use super::socket::Failure;
 use super::transaction::{Blame, Sealed, Transaction};
 use crate::dataplane::{CommitError, CommitReport, Refusal};
-use crate::model::object::Family;
 
 /// Transactions refused in a row before the search for the guilty bisects.
 pub(super) const PATIENCE: usize = 4;
@@ -303,7 +302,7 @@ impl<'a> Writer<'a> {
 
     /// A chain or rule was refused: the table is not what it was, or the kernel lacks something.
     fn structure(&mut self, sealed: &Sealed, failure: &Failure) -> Stop {
-        for family in Family::ALL {
+        for &family in &self.config.families {
             match self.kernel.table_exists(family, &self.config.table) {
                 Ok(true) => {}
                 Ok(false) => return Stop::Drift,

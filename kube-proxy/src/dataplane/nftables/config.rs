@@ -1,5 +1,7 @@
 //! What the dataplane is told at the start, and which addresses accept node ports.
 
+use std::path::Path;
+
 use super::layout::Layout;
 use super::rules::Rules;
 use crate::dataplane::{LocalTraffic, NodePortAddresses};
@@ -12,22 +14,32 @@ pub struct Config {
     pub masquerade_mark: u32,
     /// How pods are told from others, for IPv4 and IPv6.
     pub local_traffic: [LocalTraffic; 2],
+    /// The families to program; nothing is done for the other one.
+    pub families: Vec<Family>,
     /// Name of the tables; another one than `kube-proxy` only where something else owns that.
     pub table: String,
 }
 
 impl Default for Config {
-    /// Bit 14, pods unknown, table `kube-proxy`.
+    /// Bit 14, pods unknown, both families, table `kube-proxy`.
     fn default() -> Self {
         Self {
             masquerade_mark: 1 << 14,
             local_traffic: [LocalTraffic::Unknown, LocalTraffic::Unknown],
+            families: Family::ALL.to_vec(),
             table: "kube-proxy".to_owned(),
         }
     }
 }
 
 impl Config {
+    /// The families that this kernel can route: IPv6 may be left out of it, or switched off at its start.
+    pub fn families_of_this_kernel() -> Vec<Family> {
+        let has_ipv6 = Path::new("/proc/net/if_inet6").exists();
+        let here = |family: &Family| *family == Family::V4 || has_ipv6;
+        Family::ALL.into_iter().filter(here).collect()
+    }
+
     pub(super) fn rules(&self, family: Family) -> Rules<'_> {
         Rules {
             layout: Layout::of(family),

@@ -97,7 +97,8 @@ impl Nftables {
         }
     }
 
-    fn replace(&mut self, owner: &ObjectName, created: Option<i64>, entries: Vec<(Key, Value)>) {
+    fn replace(&mut self, owner: &ObjectName, created: Option<i64>, mut entries: Vec<(Key, Value)>) {
+        entries.retain(|(key, _)| self.config.families.contains(&key.family()));
         let diff = self.ledger.replace(owner, created, entries);
         if self.in_force {
             self.pending.note(owner, diff);
@@ -116,6 +117,9 @@ impl Dataplane for Nftables {
     }
 
     fn set_node_port_addresses(&mut self, family: Family, addresses: NodePortAddresses) {
+        if !self.config.families.contains(&family) {
+            return;
+        }
         let owner = ObjectName::new("", format!("nodePortAddresses of {family}"));
         let entries = match &addresses {
             NodePortAddresses::All => Vec::new(),

@@ -115,7 +115,10 @@ impl Socket {
     fn make_room(&mut self, length: usize) -> Result<(), Errno> {
         if length > self.room {
             let room = length.next_power_of_two().max(1 << 17);
-            socket::setsockopt(&self.fd, sockopt::SndBufForce, &room)?;
+            if socket::setsockopt(&self.fd, sockopt::SndBufForce, &room).is_err() {
+                // In a user namespace of one's own the limit of the system stands.
+                socket::setsockopt(&self.fd, sockopt::SndBuf, &room)?;
+            }
             self.room = room;
         }
         Ok(())

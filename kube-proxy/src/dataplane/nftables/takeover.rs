@@ -13,7 +13,6 @@ use super::kernel::Kernel;
 use super::pending::{Change, Held};
 use super::transaction::{Blame, Transaction};
 use crate::dataplane::{CommitError, CommitReport};
-use crate::model::object::Family;
 
 /// Elements in one transaction when nothing forwards yet: some 20 ms in which a processor does nothing else.
 const CHUNK: usize = 10_000;
@@ -94,7 +93,7 @@ struct Takeover<'a> {
 impl<'a> Takeover<'a> {
     fn run(&mut self, now: Instant) -> Result<LeftOut, CommitError> {
         let mut occupied = false;
-        for family in Family::ALL {
+        for &family in &self.config.families {
             occupied |= self.kernel.table_exists(family, &self.config.table)?;
         }
         if occupied || !self.in_chunks()? {
@@ -110,7 +109,7 @@ impl<'a> Takeover<'a> {
     fn in_chunks(&mut self) -> Result<bool, CommitError> {
         let all: Vec<usize> = (0..self.changes.len()).collect();
         let mut first = self.transaction();
-        for family in Family::ALL {
+        for &family in &self.config.families {
             first.table(family);
         }
         self.structure(&mut first, &all);
@@ -125,7 +124,7 @@ impl<'a> Takeover<'a> {
             }
         }
         let mut last = self.transaction();
-        hook(&mut last);
+        self.hook(&mut last);
         self.accepted(last)
     }
 
@@ -177,7 +176,7 @@ impl<'a> Takeover<'a> {
 
     fn replacement(&self, included: &[usize]) -> Transaction<'a> {
         let mut transaction = self.transaction();
-        for family in Family::ALL {
+        for &family in &self.config.families {
             // Made first, so that there is one to delete.
             transaction.table(family);
             transaction.delete_table(family);
@@ -185,7 +184,7 @@ impl<'a> Takeover<'a> {
         }
         self.structure(&mut transaction, included);
         transaction.changes(&self.changes, included);
-        hook(&mut transaction);
+        self.hook(&mut transaction);
         transaction
     }
 
@@ -195,7 +194,7 @@ impl<'a> Takeover<'a> {
 
     /// The sets, the chains that are always there, and those that these changes need.
     fn structure(&self, transaction: &mut Transaction<'_>, included: &[usize]) {
-        for family in Family::ALL {
+        for &family in &self.config.families {
             transaction.sets(family);
             let on_all = self.node_ports.on_all(family);
             for chain in self.config.rules(family).constant_chains(on_all) {
@@ -206,13 +205,13 @@ impl<'a> Takeover<'a> {
             transaction.chain(family, &self.config.rules(family).chain(chain));
         }
     }
-}
 
-/// The chains that the kernel calls.
-fn hook(transaction: &mut Transaction<'_>) {
-    for family in Family::ALL {
-        for chain in base_chains() {
-            transaction.chain(family, &chain);
+    /// The chains that the kernel calls.
+    fn hook(&self, transaction: &mut Transaction<'_>) {
+        for &family in &self.config.families {
+            for chain in base_chains() {
+                transaction.chain(family, &chain);
+            }
         }
     }
 }

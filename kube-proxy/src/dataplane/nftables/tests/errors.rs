@@ -122,3 +122,24 @@ fn what_was_queued_stays_queued_when_nothing_could_be_put_in_force() {
     node.commit();
     assert!(node.nft(&["list", "ruleset"]).contains("10.96.0.1 . tcp . 80"));
 }
+
+#[test]
+fn a_family_that_the_kernel_does_not_have_is_left_alone() {
+    let mut node = Node::new(Config {
+        families: vec![Family::V4],
+        ..config()
+    });
+    let v4 = port(Family::V4, &["10.244.2.1:80"], &[cluster_ip("10.96.0.1", 80)]);
+    let v6 = port(Family::V6, &["[fd00::1]:80"], &[cluster_ip("fd00:10:96::1", 80)]);
+    node.update(&view("web", [v4, v6.clone()]));
+    node.dataplane.set_node_port_addresses(
+        Family::V6,
+        NodePortAddresses::Only(vec!["fd00::1".parse().unwrap()]),
+    );
+    node.commit();
+    node.update(&view("api", [v6]));
+    node.dataplane
+        .set_node_port_addresses(Family::V6, NodePortAddresses::All);
+    assert_eq!(node.commit(), CommitReport::default());
+    assert_eq!(node.nft(&["list", "tables"]), "table ip kube-proxy\n");
+}

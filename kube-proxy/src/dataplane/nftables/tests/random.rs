@@ -49,7 +49,7 @@ fn shaped(number: u8, shape: &Shape, holds: bool) -> ServiceView {
         Family::V6 => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, v6, u16::from(v4[3])]),
     };
     let endpoint = |last: &u8| {
-        let local = if last % 2 == 0 { "*" } else { "" };
+        let local = if last.is_multiple_of(2) { "*" } else { "" };
         format!("{local}{}", SocketAddr::new(ip([10, 244, 1, *last], 1), 8080))
     };
     let endpoints: Vec<String> = shape.endpoints.iter().map(endpoint).collect();
