@@ -9,7 +9,7 @@ use super::interrupt;
 use super::screen::Screen;
 use super::stage::{PODS, Stage};
 use super::terminal::Style;
-use super::traffic::{Path, Traffic, Watcher};
+use super::traffic::{Counts, LATELY, Path, Traffic, Watcher};
 use crate::probe::Outcome;
 
 /// How long a change may take before something is wrong.
@@ -98,12 +98,15 @@ impl Teller<'_> {
         let watcher = Watcher::start(self.watched());
         let changed = Instant::now();
         self.stage.publish(to)?;
-        self.settle()?;
+        let new: Vec<_> = PODS[from..to].iter().map(|(pod, _)| Some(*pod)).collect();
+        self.settle("the new pods are not in use everywhere", |counts| {
+            new.iter().all(|pod| counts.lately().any(|server| server == *pod))
+        })?;
         let outcomes = watcher.stop();
         // Answered everywhere by now, so that a refusal would be wrong again.
         self.traffic.set_empty(false);
         let (mut pods, mut times, mut slowest) = (Vec::new(), Vec::new(), Duration::ZERO);
-        for (pod, _) in PODS.iter().take(to).skip(from) {
+        for (pod, _) in &PODS[from..to] {
             let first = outcomes
                 .iter()
                 .find(|(when, outcome)| *when > changed && is_by(outcome, pod));
@@ -127,15 +130,13 @@ impl Teller<'_> {
         thread::sleep(Duration::from_millis(50));
         let changed = Instant::now();
         self.stage.publish(to)?;
-        self.settle()?;
+        let removed: Vec<_> = PODS[to..from].iter().map(|(pod, _)| Some(*pod)).collect();
+        self.settle("removed pods are still in use somewhere", |counts| {
+            counts.lately().count() == LATELY && !counts.lately().any(|server| removed.contains(&server))
+        })?;
         let outcomes = watcher.stop();
         self.stage.unserve(to);
-        let removed = |outcome: &Outcome| {
-            PODS.iter()
-                .take(from)
-                .skip(to)
-                .any(|(pod, _)| is_by(outcome, pod))
-        };
+        let removed = |outcome: &Outcome| PODS[to..from].iter().any(|(pod, _)| is_by(outcome, pod));
         let last = outcomes
             .iter()
             .rev()
@@ -166,7 +167,7 @@ impl Teller<'_> {
             Ok(())
         })?;
         self.stage.start_proxies()?;
-        self.settle()?;
+        self.settle("", |_| true)?;
         let failed = self.failed() - failed;
         let style = if failed == 0 { Style::Green } else { Style::Red };
         self.screen.event(
@@ -177,12 +178,22 @@ impl Teller<'_> {
         self.look(endpoints)
     }
 
-    /// The time that a change is given to show.
-    fn settle(&mut self) -> Result<()> {
-        interrupt::sleep(GRACE, || {
-            self.screen.draw(Some(&self.traffic));
-            Ok(())
-        })
+    /// Waits until every way to the Service has settled as it should, and at least as long as pods take to end.
+    fn settle(&mut self, unless: &str, settled: impl Fn(&Counts) -> bool) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            interrupt::sleep(GRACE / 5, || {
+                self.screen.draw(Some(&self.traffic));
+                self.stage.check_proxies()
+            })?;
+            if start.elapsed() >= GRACE && self.traffic.counts().iter().all(&settled) {
+                return Ok(());
+            }
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "ten seconds after the change, {unless}"
+            );
+        }
     }
 
     /// The way that changes are timed on: a pod to the ClusterIP.

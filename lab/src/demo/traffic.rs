@@ -13,6 +13,8 @@ use crate::probe::{Outcome, Protocol, RefusedBy, Request, request};
 
 /// Shares are those of the requests of this long.
 const WINDOW: Duration = Duration::from_millis(1000);
+/// Requests of a path that tell what happens there now.
+pub(super) const LATELY: usize = 20;
 /// Pause between two requests of a flow.
 const PAUSE: Duration = Duration::from_millis(8);
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -56,6 +58,15 @@ impl Counts {
             .into_iter()
             .map(|(server, count)| (server, f64::from(count) / f64::from(total)))
             .collect()
+    }
+
+    /// Who answered the last [`LATELY`] requests; `None` was refused.
+    pub(super) fn lately(&self) -> impl Iterator<Item = Option<&str>> {
+        self.recent
+            .iter()
+            .rev()
+            .take(LATELY)
+            .map(|(_, server)| server.as_deref())
     }
 
     /// Counts one more; `empty` says that the Service has no endpoints, so that a refusal is right.
