@@ -4,6 +4,19 @@
 //! source            model (pure)                          dataplane/<mode>
 //! api | manifests → Cluster ─ dirty Services ─▶ resolve ─▶ plan ─▶ ledger diff ─▶ apply ─▶ kernel
 //! ```
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`cli`], [`config`] | flags and KubeProxyConfiguration: one checked configuration |
+//! | [`source`] | where objects come from: the API server or manifests |
+//! | [`model`] | what they mean for this node: pure |
+//! | [`dataplane`] | how the kernel is told: a folder a mode |
+//! | [`proxy`] | the loop between them, on a thread of its own |
+//! | [`node`] | what this node is called and which addresses it has |
+//! | [`health`], [`metrics`], [`server`] | what others are told about this proxy |
+//! | [`logging`], [`path_watch`] | log lines; changes of files |
+//!
+//! Sources and servers run on the main thread's event loop; only the proxy's thread touches the kernel.
 
 pub mod cli;
 pub mod config;
