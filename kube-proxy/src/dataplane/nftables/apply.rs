@@ -164,7 +164,7 @@ impl Nftables {
             let mut transaction = Transaction::new(&self.config.table);
             transaction.delete_chain(chain.0, &chain.1.to_string());
             if self.kernel.send(&transaction.seal(), report)?.is_empty() {
-                self.kernel.deleted(&chain);
+                self.kernel.deleted(&chain, now);
             } else {
                 self.kernel.not_deleted(&chain, now);
             }

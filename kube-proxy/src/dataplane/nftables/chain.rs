@@ -1,5 +1,5 @@
 //! The chains that are made as needed. There is one for each distinct number of endpoints and way of
-//! masquerading, and one for each way of telling sources apart: a bounded number, however many Services.
+//! masquerading, and one for each way of telling sources apart: far fewer than Services.
 
 use std::fmt;
 
@@ -38,9 +38,13 @@ impl Sources {
 /// What a packet is entitled to, once it is known where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Entitlement {
-    /// An endpoint of a list.
-    To { list: EndpointList, masquerade: bool },
-    /// Nothing here: it goes on as it is, and `no-endpoint-…` in the filter chains has the last word.
+    /// One of the `count` endpoints of a list.
+    To {
+        list: EndpointList,
+        masquerade: bool,
+        count: u32,
+    },
+    /// None: the packet goes on as it is, and `no-endpoint-…` in the filter chains has the last word.
     Nothing,
 }
 
@@ -56,13 +60,47 @@ pub(super) enum Chain {
         /// Clients stay with their endpoint until they were silent for so many seconds.
         affinity: Option<u32>,
     },
-    /// Tells sources apart and looks the Service up a second time, in the lists' maps.
+    /// Tells sources apart, masquerades some of them, and goes to the endpoints that they are entitled to.
     BySource {
         reach: Reach,
         pods: Entitlement,
         host: Entitlement,
         outside: Entitlement,
+        affinity: Option<u32>,
     },
+}
+
+impl Chain {
+    /// The chains that this one goes to.
+    pub(super) fn leads_to(self) -> impl Iterator<Item = Self> {
+        let by_source = match self {
+            Self::Endpoints { .. } => [None; 3],
+            Self::BySource {
+                reach,
+                pods,
+                host,
+                outside,
+                affinity,
+            } => [pods, host, outside].map(|entitlement| entitlement.chain(reach, affinity)),
+        };
+        by_source.into_iter().flatten()
+    }
+}
+
+impl Entitlement {
+    /// The chain that gives what one is entitled to.
+    pub(super) fn chain(self, reach: Reach, affinity: Option<u32>) -> Option<Chain> {
+        match self {
+            Self::To { list, count, .. } => Some(Chain::Endpoints {
+                reach,
+                list,
+                masquerade: Sources::NONE,
+                count,
+                affinity,
+            }),
+            Self::Nothing => None,
+        }
+    }
 }
 
 impl fmt::Display for Chain {
@@ -91,7 +129,11 @@ impl fmt::Display for Chain {
                 pods,
                 host,
                 outside,
-            } => write!(f, "{}by-source/{pods}/{host}/{outside}", reach.prefix()),
+                affinity,
+            } => {
+                write!(f, "{}by-source/{pods}/{host}/{outside}", reach.prefix())?;
+                affinity.map_or(Ok(()), |seconds| write!(f, "/affinity-{seconds}s"))
+            }
         }
     }
 }
@@ -130,13 +172,19 @@ impl fmt::Display for Sources {
 
 impl fmt::Display for Entitlement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::To { list, masquerade } = self else {
+        let Self::To {
+            list,
+            masquerade,
+            count,
+        } = self
+        else {
             return f.write_str("none");
         };
-        f.write_str(match list {
+        let list = match list {
             EndpointList::Cluster => "cluster",
             EndpointList::Local => "local",
-        })?;
+        };
+        write!(f, "{list}-{count}")?;
         if *masquerade {
             f.write_str("-masquerade")?;
         }

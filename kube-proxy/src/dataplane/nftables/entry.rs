@@ -14,7 +14,7 @@ use super::encode::Attributes;
 use super::expr::Verdict;
 use super::object::{Object, user_data};
 use crate::model::object::{Family, Protocol};
-use crate::model::view::{Endpoint, EndpointList};
+use crate::model::view::Endpoint;
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
@@ -68,8 +68,6 @@ impl From<&Endpoint> for Backend {
 pub(super) enum Key {
     /// What to do with a packet to a Service.
     Service(Frontend),
-    /// The second look-up, once it is known which list the packet's source is entitled to.
-    List(Frontend, EndpointList),
     /// One endpoint of a Service.
     Endpoint(Frontend, u32),
     /// The number of the endpoint in a slot, where clients stay with an endpoint.
@@ -148,7 +146,6 @@ impl Key {
     pub(super) fn family(&self) -> Family {
         match self {
             Self::Service(frontend)
-            | Self::List(frontend, _)
             | Self::Endpoint(frontend, _)
             | Self::AffinitySlot(frontend, _)
             | Self::AffinityEndpoint(frontend, _)
@@ -165,12 +162,6 @@ impl Key {
         let by_address = |frontend: &Frontend, address, node| if frontend.is_node() { node } else { address };
         match self {
             Self::Service(at) => by_address(at, Object::ServiceIps, Object::ServiceNodePorts),
-            Self::List(at, EndpointList::Cluster) => {
-                by_address(at, Object::ClusterLists, Object::NodePortClusterLists)
-            }
-            Self::List(at, EndpointList::Local) => {
-                by_address(at, Object::LocalLists, Object::NodePortLocalLists)
-            }
             Self::Endpoint(at, _) => by_address(at, Object::ServiceEndpoints, Object::NodePortEndpoints),
             Self::AffinitySlot(at, _) => by_address(at, Object::AffinitySlots, Object::NodePortAffinitySlots),
             Self::AffinityEndpoint(at, _) => {
@@ -188,8 +179,7 @@ impl Key {
     /// Elements of one group only make sense together: the kernel takes all their changes or none.
     pub(super) fn group(&self) -> Self {
         match self {
-            Self::List(at, _)
-            | Self::Endpoint(at, _)
+            Self::Endpoint(at, _)
             | Self::AffinitySlot(at, _)
             | Self::AffinityEndpoint(at, _)
             | Self::NoEndpoint(at)
@@ -204,7 +194,7 @@ impl Key {
     pub(super) fn outlives_verdict(&self) -> bool {
         matches!(
             self,
-            Self::Endpoint(..) | Self::AffinitySlot(..) | Self::List(..) | Self::Hairpin(..)
+            Self::Endpoint(..) | Self::AffinitySlot(..) | Self::Hairpin(..)
         )
     }
 
@@ -254,7 +244,7 @@ impl Key {
     /// The fields of the key, each padded to a register. Of a network, the address that `bound` picks.
     fn fields(&self, bytes: &mut Vec<u8>, bound: fn(&IpNet) -> IpAddr) {
         match self {
-            Self::Service(at) | Self::List(at, _) | Self::NoEndpoint(at) | Self::Firewall(at) => {
+            Self::Service(at) | Self::NoEndpoint(at) | Self::Firewall(at) => {
                 frontend(bytes, at);
             }
             Self::Endpoint(at, number)
@@ -283,7 +273,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {{ ", self.object().name())?;
         match self {
-            Self::Service(at) | Self::List(at, _) | Self::NoEndpoint(at) | Self::Firewall(at) => {
+            Self::Service(at) | Self::NoEndpoint(at) | Self::Firewall(at) => {
                 write!(f, "{at}")
             }
             Self::Endpoint(at, slot) | Self::AffinitySlot(at, slot) => write!(f, "{at} . {slot}"),

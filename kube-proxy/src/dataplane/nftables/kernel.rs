@@ -24,9 +24,9 @@ pub(super) struct Kernel {
 /// How a chain is used.
 #[derive(Debug, Default)]
 struct Use {
-    /// Elements that lead to it.
-    elements: usize,
-    /// Set while there are none.
+    /// How many elements, and rules of other chains, lead to it.
+    times: usize,
+    /// Set while nothing does.
     unused_since: Option<Instant>,
 }
 
@@ -60,26 +60,49 @@ impl Kernel {
         }
     }
 
-    /// The chains that these changes need and that are not there yet.
+    /// The chains that these changes need and that are not there yet, those first to which others lead.
     pub(super) fn chains_to_make(
         &self,
         changes: &[Change<'_>],
         included: &[usize],
     ) -> BTreeSet<(Family, Chain)> {
-        included
-            .iter()
-            .filter_map(|&index| {
-                let Change { key, wanted, .. } = changes[index];
-                Some((key.family(), wanted?.chain()?))
-            })
-            .filter(|chain| !self.chains.contains_key(chain))
-            .collect()
+        let is_missing = |chain: &(Family, Chain)| !self.chains.contains_key(chain);
+        let wanted = included.iter().filter_map(|&index| {
+            let Change { key, wanted, .. } = changes[index];
+            Some((key.family(), wanted?.chain()?))
+        });
+        let mut missing: BTreeSet<(Family, Chain)> = wanted.filter(is_missing).collect();
+        let targets = missing.iter().flat_map(|(family, chain)| {
+            let targets = chain.leads_to();
+            targets.map(|target| (*family, target))
+        });
+        let targets: Vec<(Family, Chain)> = targets.filter(is_missing).collect();
+        missing.extend(targets);
+        missing
     }
 
-    /// These chains were made; nothing leads to them yet.
+    /// These chains were made; nothing leads to them yet, but from one to the other.
     pub(super) fn made(&mut self, chains: BTreeSet<(Family, Chain)>, now: Instant) {
-        for chain in chains {
-            self.chains.entry(chain).or_default().unused_since = Some(now);
+        for (family, chain) in chains {
+            self.chains.entry((family, chain)).or_default().unused_since = Some(now);
+            for target in chain.leads_to() {
+                self.enter((family, target));
+            }
+        }
+    }
+
+    fn enter(&mut self, chain: (Family, Chain)) {
+        let used = self.chains.entry(chain).or_default();
+        used.times += 1;
+        used.unused_since = None;
+    }
+
+    fn leave(&mut self, chain: (Family, Chain), now: Instant) {
+        if let Some(used) = self.chains.get_mut(&chain) {
+            used.times = used.times.saturating_sub(1);
+            if used.times == 0 {
+                used.unused_since = Some(now);
+            }
         }
     }
 
@@ -91,20 +114,13 @@ impl Kernel {
     /// Counts what leads where, after these changes came in force.
     pub(super) fn count<'a>(&mut self, changes: impl IntoIterator<Item = Change<'a>>, now: Instant) {
         for Change { key, held, wanted } in changes {
-            let left = match held {
-                Held::Value(value) => value.chain(),
-                Held::Absent | Held::Unknown => None,
-            };
-            if let Some(used) = left.and_then(|chain| self.chains.get_mut(&(key.family(), chain))) {
-                used.elements = used.elements.saturating_sub(1);
-                if used.elements == 0 {
-                    used.unused_since = Some(now);
-                }
+            if let Held::Value(value) = held
+                && let Some(chain) = value.chain()
+            {
+                self.leave((key.family(), chain), now);
             }
             if let Some(chain) = wanted.and_then(Value::chain) {
-                let used = self.chains.entry((key.family(), chain)).or_default();
-                used.elements += 1;
-                used.unused_since = None;
+                self.enter((key.family(), chain));
             }
         }
     }
@@ -117,8 +133,11 @@ impl Kernel {
     }
 
     /// A chain was deleted.
-    pub(super) fn deleted(&mut self, chain: &(Family, Chain)) {
+    pub(super) fn deleted(&mut self, chain: &(Family, Chain), now: Instant) {
         self.chains.remove(chain);
+        for target in chain.1.leads_to() {
+            self.leave((chain.0, target), now);
+        }
     }
 
     /// A chain could not be deleted; it is tried again later.

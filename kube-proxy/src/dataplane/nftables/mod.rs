@@ -15,8 +15,7 @@
 //!                       a random number from affinity-slots { … . slot : number }; kept in, or replaced by
 //!                       the one in, affinity { client . address . protocol . port : number };
 //!                       dnat to affinity-endpoints { address . protocol . port . number : address . port }
-//!                     verdict: goto by-source/…: tells pods, this host and others apart, then once more
-//!                       {service,nodeport}-{cluster,local}-lists { … : verdict }, goto endpoints-…
+//!                     verdict: goto by-source/…: tells pods, this host and others apart, then as above
 //! filter (0)       no-endpoint-{services,nodeports} { … : goto reject-chain, or drop }
 //!                  other packets to cluster-ips: rejected
 //! nat (100)        masquerading: what was marked, and a pod that reaches itself (hairpin-connections)

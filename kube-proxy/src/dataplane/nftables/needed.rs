@@ -37,14 +37,18 @@ impl Rules<'_> {
                 ("", rules)
             }
             Chain::BySource {
-                reach,
                 pods,
                 host,
                 outside,
-            } => (
-                "the source decides among pods/host/outside",
-                self.by_source(reach, pods, host, outside),
-            ),
+                reach,
+                affinity,
+            } => {
+                let by_source = [pods, host, outside].map(|to| (to, to.chain(reach, affinity)));
+                (
+                    "what pods, this host and others are entitled to",
+                    self.by_source(by_source),
+                )
+            }
         };
         ChainRules {
             name: chain.to_string(),
@@ -149,38 +153,25 @@ impl Rules<'_> {
         conditions.into_iter().map(mark).collect()
     }
 
-    fn by_source(
-        &self,
-        reach: Reach,
-        pods: Entitlement,
-        host: Entitlement,
-        outside: Entitlement,
-    ) -> Vec<Rule> {
+    fn by_source(&self, [pods, host, outside]: [(Entitlement, Option<Chain>); 3]) -> Vec<Rule> {
         let mut rules = Vec::new();
         if let Some(from_pods) = self.pods(Comparison::Equal) {
-            rules.extend(self.entitled("short-circuit pod traffic", reach, &from_pods, pods));
+            rules.extend(self.entitled("short-circuit pod traffic", &from_pods, pods));
         }
         let from_host = route_local(RouteOf::Source, Comparison::Equal);
-        rules.extend(self.entitled("short-circuit local traffic", reach, &from_host, host));
-        rules.extend(self.entitled("", reach, &[], outside));
+        rules.extend(self.entitled("short-circuit local traffic", &from_host, host));
+        rules.extend(self.entitled("", &[], outside));
         rules
     }
 
-    fn entitled(&self, comment: &'static str, reach: Reach, from: &[Expr], to: Entitlement) -> Vec<Rule> {
-        let Entitlement::To { list, masquerade } = to else {
-            return vec![rule(comment, [from.to_vec(), end(Verdict::Return)])];
-        };
-        let map = match (reach, list) {
-            (Reach::Address, EndpointList::Cluster) => Object::ClusterLists,
-            (Reach::Address, EndpointList::Local) => Object::LocalLists,
-            (Reach::NodePort, EndpointList::Cluster) => Object::NodePortClusterLists,
-            (Reach::NodePort, EndpointList::Local) => Object::NodePortLocalLists,
-        };
+    fn entitled(&self, comment: &'static str, from: &[Expr], to: (Entitlement, Option<Chain>)) -> Vec<Rule> {
         let mut rules = Vec::new();
-        if masquerade {
+        if let Entitlement::To { masquerade: true, .. } = to.0 {
             rules.push(rule("masquerade", [from.to_vec(), self.set_mark()]));
         }
-        rules.push(rule(comment, [from.to_vec(), self.find(map, Find::Verdict)]));
+        let verdict =
+            to.1.map_or(Verdict::Return, |chain| Verdict::Goto(chain.to_string()));
+        rules.push(rule(comment, [from.to_vec(), end(verdict)]));
         rules
     }
 }

@@ -37,10 +37,6 @@ pub(super) enum Object {
     NodePortAffinitySlots,
     Affinity,
     NodePortAffinity,
-    ClusterLists,
-    LocalLists,
-    NodePortClusterLists,
-    NodePortLocalLists,
     NoEndpointServices,
     NoEndpointNodePorts,
     ServiceIps,
@@ -62,7 +58,7 @@ pub(super) enum Carries {
 
 impl Object {
     /// All of them, in the order in which they are made and listed.
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::ClusterIps,
         Self::NodePortIps,
         Self::HairpinConnections,
@@ -76,10 +72,6 @@ impl Object {
         Self::NodePortAffinitySlots,
         Self::Affinity,
         Self::NodePortAffinity,
-        Self::ClusterLists,
-        Self::LocalLists,
-        Self::NodePortClusterLists,
-        Self::NodePortLocalLists,
         Self::NoEndpointServices,
         Self::NoEndpointNodePorts,
         Self::ServiceIps,
@@ -101,10 +93,6 @@ impl Object {
             Self::NodePortAffinitySlots => "nodeport-affinity-slots",
             Self::Affinity => "affinity",
             Self::NodePortAffinity => "nodeport-affinity",
-            Self::ClusterLists => "service-cluster-lists",
-            Self::LocalLists => "service-local-lists",
-            Self::NodePortClusterLists => "nodeport-cluster-lists",
-            Self::NodePortLocalLists => "nodeport-local-lists",
             Self::NoEndpointServices => "no-endpoint-services",
             Self::NoEndpointNodePorts => "no-endpoint-nodeports",
             Self::ServiceIps => "service-ips",
@@ -125,10 +113,6 @@ impl Object {
             Self::AffinityEndpoints | Self::NodePortAffinityEndpoints => "endpoint by number",
             Self::AffinitySlots | Self::NodePortAffinitySlots => "number of the endpoint by slot",
             Self::Affinity | Self::NodePortAffinity => "number of the endpoint that a client stays with",
-            Self::ClusterLists => "second look-up: all endpoints",
-            Self::LocalLists => "second look-up: endpoints of this node",
-            Self::NodePortClusterLists => "second look-up: all endpoints",
-            Self::NodePortLocalLists => "second look-up: endpoints of this node",
             Self::NoEndpointServices => "Services without an endpoint for this packet",
             Self::NoEndpointNodePorts => "node ports without an endpoint for this packet",
             Self::ServiceIps => "ClusterIPs, external IPs and load-balancer IPs",
@@ -148,15 +132,8 @@ impl Object {
             Self::SourceRanges => &[Destination, ProtocolOfInterval, Port, Source],
             Self::ServiceEndpoints | Self::AffinitySlots => &[Destination, Protocol, Port, ANY_SLOT],
             Self::NodePortEndpoints | Self::NodePortAffinitySlots => &[Protocol, Port, ANY_SLOT],
-            Self::FirewallIps
-            | Self::ClusterLists
-            | Self::LocalLists
-            | Self::NoEndpointServices
-            | Self::ServiceIps => &[Destination, Protocol, Port],
-            Self::NodePortClusterLists
-            | Self::NodePortLocalLists
-            | Self::NoEndpointNodePorts
-            | Self::ServiceNodePorts => &[Protocol, Port],
+            Self::FirewallIps | Self::NoEndpointServices | Self::ServiceIps => &[Destination, Protocol, Port],
+            Self::NoEndpointNodePorts | Self::ServiceNodePorts => &[Protocol, Port],
         }
     }
 

@@ -147,29 +147,46 @@ impl Port<'_> {
         let only = lists
             .into_iter()
             .find(|list| by_source.iter().all(|delivery| goes_to(*delivery, *list)));
+        let affinity = self.port.affinity;
         let chain = match only {
-            Some(list) => self.endpoints_chain(reach, list, masqueraded(by_source)),
+            Some(list) => Chain::Endpoints {
+                reach,
+                list,
+                masquerade: masqueraded(by_source),
+                count: self.count(list),
+                affinity,
+            },
             None => {
-                let [pods, host, outside] = by_source.map(entitlement);
+                let [pods, host, outside] = by_source.map(|delivery| self.entitlement(delivery));
                 Chain::BySource {
                     reach,
                     pods,
                     host,
                     outside,
+                    affinity,
                 }
             }
         };
         let verdict = self.verdict(Target::Chain(chain));
         self.entries.push((Key::Service(frontend), verdict));
         for (list, used) in lists.into_iter().zip(used) {
-            if used && only.is_none() {
-                let chain = self.endpoints_chain(reach, list, Sources::NONE);
-                let verdict = self.verdict(Target::Chain(chain));
-                self.entries.push((Key::List(frontend, list), verdict));
-            }
             if used {
                 self.slots(frontend, list);
             }
+        }
+    }
+
+    fn entitlement(&self, delivery: Delivery) -> Entitlement {
+        match delivery {
+            Delivery::To {
+                endpoints,
+                masquerade,
+            } => Entitlement::To {
+                list: endpoints,
+                masquerade,
+                count: self.count(endpoints),
+            },
+            Delivery::Reject | Delivery::Drop => Entitlement::Nothing,
         }
     }
 
@@ -190,14 +207,8 @@ impl Port<'_> {
         }
     }
 
-    fn endpoints_chain(&self, reach: Reach, list: EndpointList, masquerade: Sources) -> Chain {
-        Chain::Endpoints {
-            reach,
-            list,
-            masquerade,
-            count: u32::try_from(self.list(list).backends.len()).unwrap_or(u32::MAX),
-            affinity: self.port.affinity,
-        }
+    fn count(&self, list: EndpointList) -> u32 {
+        u32::try_from(self.list(list).backends.len()).unwrap_or(u32::MAX)
     }
 
     fn verdict(&self, target: Target) -> Value {
@@ -226,19 +237,6 @@ fn masqueraded(by_source: [Delivery; 3]) -> Sources {
     let [pods, host, outside] =
         by_source.map(|delivery| matches!(delivery, Delivery::To { masquerade: true, .. }));
     Sources { pods, host, outside }
-}
-
-fn entitlement(delivery: Delivery) -> Entitlement {
-    match delivery {
-        Delivery::To {
-            endpoints,
-            masquerade,
-        } => Entitlement::To {
-            list: endpoints,
-            masquerade,
-        },
-        Delivery::Reject | Delivery::Drop => Entitlement::Nothing,
-    }
 }
 
 /// The elements for the node addresses that accept node ports.

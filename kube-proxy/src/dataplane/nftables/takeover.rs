@@ -99,7 +99,8 @@ impl<'a> Takeover<'a> {
         if occupied || !self.in_chunks()? {
             return self.at_once(now);
         }
-        self.kernel.count(self.changes.iter().copied(), now);
+        let all: Vec<usize> = (0..self.changes.len()).collect();
+        self.count(&all, now);
         Ok(LeftOut::default())
     }
 
@@ -169,8 +170,7 @@ impl<'a> Takeover<'a> {
             left_out.groups.extend(suspects);
             included.retain(|&index| !left_out.groups.contains(&self.changes[index].key.group()));
         }
-        self.kernel
-            .count(included.into_iter().map(|index| self.changes[index]), now);
+        self.count(&included, now);
         Ok(left_out)
     }
 
@@ -204,6 +204,14 @@ impl<'a> Takeover<'a> {
         for (family, chain) in self.kernel.chains_to_make(&self.changes, included) {
             transaction.chain(family, &self.config.rules(family).chain(chain));
         }
+    }
+
+    /// Notes what is there now.
+    fn count(&mut self, included: &[usize], now: Instant) {
+        let chains = self.kernel.chains_to_make(&self.changes, included);
+        self.kernel.made(chains, now);
+        self.kernel
+            .count(included.iter().map(|&index| self.changes[index]), now);
     }
 
     /// The chains that the kernel calls.

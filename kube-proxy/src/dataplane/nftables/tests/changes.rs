@@ -107,8 +107,9 @@ fn a_deleted_service_leaves_nothing_behind() {
     node.remove("web");
     node.commit();
     node.commit_after(LATER);
-    // Chains on which others depended go in the end as well.
-    let report = node.commit_after(LATER * 2);
+    // Chains go after what led to them, one after the other.
+    node.commit_after(LATER * 2);
+    let report = node.commit_after(LATER * 3);
     assert_eq!(node.nft(&["list", "ruleset"]), empty);
     assert_eq!(report.again_after, None);
 }

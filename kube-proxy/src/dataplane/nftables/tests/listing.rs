@@ -163,7 +163,11 @@ fn every_chain(family: Family) -> Vec<Chain> {
                 });
             }
         }
-        let to = |list, masquerade| Entitlement::To { list, masquerade };
+        let to = |list, masquerade| Entitlement::To {
+            list,
+            masquerade,
+            count: 3,
+        };
         let entitlements = [
             to(EndpointList::Cluster, false),
             to(EndpointList::Local, true),
@@ -177,6 +181,7 @@ fn every_chain(family: Family) -> Vec<Chain> {
                         pods,
                         host,
                         outside,
+                        affinity: None,
                     });
                 }
             }

@@ -151,8 +151,8 @@ proptest! {
                 prop_assert_eq!(node.commit_after(time).refused_now, 0);
             }
         }
-        // All that retires goes within two more commits, one for elements and one for chains.
-        for _ in 0..3 {
+        // All that retires goes within a few commits: elements, then chains, then those to which these led.
+        for _ in 0..4 {
             time += Duration::from_millis(1100);
             node.commit_after(time);
         }
