@@ -64,15 +64,11 @@ impl Question<'_> {
         again.context("the expectation was met, but not the second time")
     }
 
-    /// So many requests for each expected server, and as many more as it takes until each of them has answered;
-    /// the first unexpected outcome ends it.
+    /// So many requests for each expected server, and as many more as it takes until each of them has answered
+    /// (if each must); the first unexpected outcome ends it.
     fn round(&self, from: &Member, expected: &Expectation, each: usize, timeout: Duration) -> Result<()> {
         let servers = expected.servers();
-        let least = if servers.is_empty() {
-            1
-        } else {
-            each * servers.len()
-        };
+        let least = (each * servers.len()).max(1);
         let most = least.max(CONCLUSIVE * servers.len());
         let request = Request {
             protocol: self.ask.protocol,
@@ -80,25 +76,34 @@ impl Question<'_> {
             timeout,
         };
         let admits = |outcome: &Outcome| expected.admits(outcome, |name| self.seen_as(name, from));
+        let sticks = matches!(expected, Expectation::AlwaysOneOf(_));
         let enough = |outcomes: &[Outcome]| {
             let bad = outcomes.last().is_some_and(|last| admits(last).is_err());
-            let all = || servers.iter().all(|server| answered(outcomes, server));
+            let all = || sticks || servers.iter().all(|server| answered(outcomes, server));
             bad || outcomes.len() >= least && all()
         };
         let outcomes = requests_until(&from.namespace, request, most, enough)?;
         let what = || format!("{} asks {} {}", from.name, self.ask.protocol, self.ask.to);
         let last = outcomes.last().with_context(what)?;
         admits(last).map_err(|why| anyhow!("{}: {last}; {why:#}", what()))?;
-        let missing: Vec<_> = servers
+        let (came, missing): (Vec<_>, Vec<_>) = servers
             .into_iter()
-            .filter(|server| !answered(&outcomes, server))
-            .collect();
-        ensure!(
-            missing.is_empty(),
-            "{}: {most} requests, and none reached {}",
-            what(),
-            missing.join(" ")
-        );
+            .partition(|server| answered(&outcomes, server));
+        if sticks {
+            let came = came.join(" ");
+            ensure!(
+                !came.contains(' '),
+                "{}: one should answer always, not {came}",
+                what()
+            );
+        } else {
+            let missing = missing.join(" ");
+            ensure!(
+                missing.is_empty(),
+                "{}: {most} requests, and none reached {missing}",
+                what()
+            );
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! | `a b, seen as its node` | …and they saw that of the node whose rules come first: the asker's, or the entry node for a client |
 //! | `a b, on 8081` | …at their port 8081 |
 //! | `a, seen as its node; b, seen as itself` | different things for different servers |
+//! | `always one of a b` | one of them answers everything (then the same `on` and `seen as` may follow) |
 //! | `pong` | an echo reply |
 //! | `refused` | refused actively: `refused by rule` with an ICMP port-unreachable, `refused by host` with a TCP reset |
 //! | | (also the sign that no rule took the packet: it left the node, and the host behind the fabric reset it) |
@@ -20,12 +21,15 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Deserializer};
 
 use crate::probe::{Outcome, RefusedBy};
+use crate::serve::Answer;
 
 /// What is expected of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expectation {
     /// Answers, each entry for some servers.
     Answers(Vec<Answers>),
+    /// Answers by one of several servers, and always by that one.
+    AlwaysOneOf(Answers),
     /// An echo reply.
     Pong,
     /// A refusal; of this kind, if given.
@@ -51,16 +55,10 @@ impl Expectation {
     /// When it is not: why.
     pub(super) fn admits(&self, outcome: &Outcome, resolve: impl Fn(&str) -> Result<IpAddr>) -> Result<()> {
         let fits = match (self, outcome) {
-            (Self::Answers(expected), Outcome::Ok(answer)) => {
-                let entry = expected.iter().find(|e| e.servers.contains(&answer.server));
+            (Self::Answers(_) | Self::AlwaysOneOf(_), Outcome::Ok(answer)) => {
+                let entry = self.answers().iter().find(|e| e.servers.contains(&answer.server));
                 let entry = entry.with_context(|| format!("{} should not answer", answer.server))?;
-                if let Some(port) = entry.port {
-                    ensure!(answer.port == port, "the port should be {port}");
-                }
-                if let Some(name) = &entry.seen_as {
-                    let ip = resolve(name)?;
-                    ensure!(answer.seen_as() == ip, "it should be seen as {name} ({ip})");
-                }
+                entry.admits(answer, resolve)?;
                 true
             }
             (Self::Refused(expected), Outcome::Refused(by)) => expected.is_none_or(|e| e == *by),
@@ -73,16 +71,31 @@ impl Expectation {
         Ok(())
     }
 
-    /// The servers that must all answer.
+    /// The servers that may answer.
     pub(super) fn servers(&self) -> BTreeSet<&str> {
+        let answers = self.answers().iter();
+        answers.flat_map(|e| &e.servers).map(String::as_str).collect()
+    }
+
+    fn answers(&self) -> &[Answers] {
         match self {
-            Self::Answers(expected) => expected
-                .iter()
-                .flat_map(|e| &e.servers)
-                .map(String::as_str)
-                .collect(),
-            _ => BTreeSet::new(),
+            Self::Answers(answers) => answers,
+            Self::AlwaysOneOf(answers) => std::slice::from_ref(answers),
+            _ => &[],
         }
+    }
+}
+
+impl Answers {
+    fn admits(&self, answer: &Answer, resolve: impl Fn(&str) -> Result<IpAddr>) -> Result<()> {
+        if let Some(port) = self.port {
+            ensure!(answer.port == port, "the port should be {port}");
+        }
+        if let Some(name) = &self.seen_as {
+            let ip = resolve(name)?;
+            ensure!(answer.seen_as() == ip, "it should be seen as {name} ({ip})");
+        }
+        Ok(())
     }
 }
 
@@ -97,7 +110,10 @@ impl std::str::FromStr for Expectation {
             "refused by host" => Self::Refused(Some(RefusedBy::Reset)),
             "timeout" => Self::Timeout,
             "unreachable" => Self::Unreachable,
-            answers => Self::Answers(answers.split(';').map(str::parse).collect::<Result<_>>()?),
+            text => match text.strip_prefix("always one of ") {
+                Some(answers) => Self::AlwaysOneOf(answers.parse()?),
+                None => Self::Answers(text.split(';').map(str::parse).collect::<Result<_>>()?),
+            },
         })
     }
 }
@@ -138,6 +154,7 @@ impl std::fmt::Display for Expectation {
                 let texts: Vec<_> = expected.iter().map(Answers::to_string).collect();
                 f.write_str(&texts.join("; "))
             }
+            Self::AlwaysOneOf(expected) => write!(f, "always one of {expected}"),
             Self::Pong => f.write_str("pong"),
             Self::Refused(None) => f.write_str("refused"),
             Self::Refused(Some(RefusedBy::Icmp)) => f.write_str("refused by rule"),

@@ -115,6 +115,12 @@ fn an_expectation_admits_what_it_says_and_nothing_else() {
         ("a, seen as itself", answer("a", 8080, "10.0.0.1:1"), true),
         ("a, seen as itself", answer("a", 8080, "10.0.0.2:1"), false),
         ("a, seen as itself; b", answer("b", 8080, "10.0.0.2:1"), true),
+        (
+            "always one of a b, on 8080",
+            answer("b", 8080, "10.0.0.2:1"),
+            true,
+        ),
+        ("always one of a b", answer("c", 8080, "10.0.0.2:1"), false),
         ("refused", by_rule.clone(), true),
         ("refused by rule", by_rule.clone(), true),
         ("refused by host", by_rule, false),
@@ -179,6 +185,7 @@ fn an_unmet_expectation_names_what_should_be_and_what_came() {
             .map_err(|error| format!("{error:#}"))
     };
     assert_eq!(put("c, seen as itself"), Ok(()));
+    assert_eq!(put("always one of a c"), Ok(()));
     let cases = [
         (
             "a",
