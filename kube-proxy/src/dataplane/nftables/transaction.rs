@@ -1,6 +1,6 @@
 //! One transaction as netlink messages, and which change each part of it stands for. Pure.
 
-use super::encode::{Attributes, Batch, MessageType, attributes, flag, message_at};
+use super::encode::{Attributes, Batch, MessageType, flag, message_at};
 use super::layout::Layout;
 use super::object::{Object, user_data};
 use super::pending::{Change, Held};
@@ -15,11 +15,11 @@ const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
 const NFTA_CHAIN_POLICY: u16 = 5;
-const NFTA_CHAIN_TYPE: u16 = 7;
+pub(super) const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_CHAIN_USERDATA: u16 = 12;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
+pub(super) const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
 const NFTA_SET_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
@@ -267,39 +267,11 @@ impl Sealed {
         }
     }
 
-    /// The names of the expressions to blame in a refused rule: one if the kernel says which, else all of
-    /// them. None if the message is no rule.
-    pub(super) fn expressions(&self, sequence: u32, offset: Option<u32>) -> Vec<String> {
-        let Some(message) = message_at(&self.bytes, sequence) else {
-            return Vec::new();
-        };
-        let body = message.get(HEADERS..).unwrap_or_default();
-        if message.get(4).copied() != Some(MessageType::NewRule as u8) {
-            return Vec::new();
-        }
-        let end = |list: &[u8]| list.as_ptr() as usize - message.as_ptr() as usize;
-        let mut names = Vec::new();
-        for (_, list) in attributes(body).filter(|(kind, _)| *kind == NFTA_RULE_EXPRESSIONS) {
-            for (_, expr) in attributes(list) {
-                let blamed = offset.is_none_or(|offset| {
-                    let start = end(expr) - ATTRIBUTE_HEADER;
-                    (start..start + ATTRIBUTE_HEADER + expr.len()).contains(&(offset as usize))
-                });
-                let name = attributes(expr).find(|(kind, _)| *kind == NFTA_EXPR_NAME);
-                if let Some((_, name)) = name.filter(|_| blamed) {
-                    let name = name.strip_suffix(&[0]).unwrap_or(name);
-                    names.push(String::from_utf8_lossy(name).into_owned());
-                }
-            }
-        }
-        names
+    /// The bytes of a message.
+    pub(super) fn message(&self, sequence: u32) -> Option<&[u8]> {
+        message_at(&self.bytes, sequence)
     }
 }
-
-/// `nlmsghdr` and `nfgenmsg`.
-const HEADERS: usize = 20;
-const ATTRIBUTE_HEADER: usize = 4;
-const NFTA_EXPR_NAME: u16 = 1;
 
 fn comment(message: &mut Attributes<'_>, kind: u16, text: &str) {
     if !text.is_empty() {

@@ -1,9 +1,14 @@
 //! Errors that put nothing in force: each one names what is missing.
 
+use nix::errno::Errno;
+
 use super::*;
 use crate::dataplane::CommitError;
 use crate::dataplane::nftables::chain::{Chain, Reach, Sources};
+use crate::dataplane::nftables::constant::base_chains;
 use crate::dataplane::nftables::failure::{explain, unreachable};
+use crate::dataplane::nftables::object::Object;
+use crate::dataplane::nftables::socket::Failure;
 use crate::dataplane::nftables::transaction::{Sealed, Transaction};
 
 /// Set in the process that a test starts without CAP_NET_ADMIN.
@@ -85,8 +90,53 @@ fn an_expression_that_the_kernel_lacks_is_named_with_its_option() {
 }
 
 #[test]
+fn what_the_kernel_lacks_is_named_by_what_was_asked_of_it() {
+    let mut transaction = Transaction::new("kube-proxy");
+    transaction.table(Family::V6);
+    transaction.sets(Family::V4);
+    for chain in base_chains() {
+        transaction.chain(Family::V4, &chain);
+    }
+    let sealed = transaction.seal();
+    let sets = u32::try_from(Object::ALL.len()).unwrap();
+    let ask = |sequence, errno| {
+        let failure = Failure {
+            sequence,
+            errno,
+            offset: None,
+            text: None,
+        };
+        explain("kube-proxy", &sealed, &failure).to_string()
+    };
+    for (sequence, errno, words) in [
+        (0, Errno::EOPNOTSUPP, "lacks nf_tables (CONFIG_NF_TABLES)"),
+        (
+            1,
+            Errno::EOPNOTSUPP,
+            "lacks nf_tables for IPv6 (CONFIG_NF_TABLES_IPV6)",
+        ),
+        (
+            6,
+            Errno::EOPNOTSUPP,
+            "lacks what the set source-ranges needs (Linux 5.13)",
+        ),
+        // The sixth base chain, of type nat; those before it have one rule, or two.
+        (
+            sets + 1 + 14,
+            Errno::ENOENT,
+            "lacks chains of type nat (CONFIG_NFT_NAT)",
+        ),
+        (sets + 3, Errno::ENOENT, "lacks ct (CONFIG_NFT_CT)"),
+        (1, Errno::EPERM, "permission denied"),
+        (1, Errno::ENOMEM, "ENOMEM"),
+    ] {
+        let error = ask(sequence, errno);
+        assert!(error.contains(words), "{sequence}: {error}");
+    }
+}
+
+#[test]
 fn a_kernel_without_nf_tables_is_told_from_one_that_forbids() {
-    use nix::errno::Errno;
     for (errno, words) in [
         (
             Errno::EPROTONOSUPPORT,
