@@ -91,14 +91,21 @@ async fn the_health_server_tells_load_balancers_and_keepers_what_each_needs() {
     assert!(ask(pages, "/").await.0.starts_with("http/1.1 404"));
 }
 
-#[tokio::test]
-async fn an_unspecified_address_listens_on_both_families() {
-    let listener = bind("0.0.0.0:0".parse().unwrap()).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    if std::path::Path::new("/proc/net/if_inet6").exists() {
-        TcpStream::connect(("::1", port)).await.unwrap();
-    }
+/// In a namespace of its own: nothing of the host's should be reachable from outside, not even for a test.
+#[test]
+fn an_unspecified_address_listens_on_both_families() {
+    let namespace = lab::net::Namespace::create(&format!("kp-server-{}", std::process::id())).unwrap();
+    namespace.run("ip", &["link", "set", "lo", "up"]).unwrap();
+    let listen = async {
+        let listener = bind("0.0.0.0:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        if std::path::Path::new("/proc/net/if_inet6").exists() {
+            TcpStream::connect(("::1", port)).await.unwrap();
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    namespace.enter(|| runtime.unwrap().block_on(listen)).unwrap();
 }
 
 #[tokio::test]
