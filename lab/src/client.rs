@@ -146,8 +146,33 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::get`].
-    pub async fn watch(mut self, collection: &str) -> Result<Watch> {
-        let path = format!("{collection}?watch=true");
+    pub async fn watch(self, collection: &str) -> Result<Watch> {
+        self.events(format!("{collection}?watch=true")).await
+    }
+
+    /// Reads a whole collection as a streaming list, as protobuf, and returns its size in bytes. The connection is
+    /// used up.
+    ///
+    /// # Errors
+    /// As [`Connection::get`].
+    pub async fn stream(self, collection: &str) -> Result<usize> {
+        let query =
+            "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+        let mut events = self.events(format!("{collection}?{query}")).await?;
+        let mut size = 0;
+        loop {
+            let event = events.next().await?;
+            size += event.len();
+            // The event's type comes first; the bookmark that ends the list has this annotation.
+            let is_bookmark = event.get(2..).is_some_and(|event| event.starts_with(b"BOOKMARK"));
+            let end = b"k8s.io/initial-events-end";
+            if is_bookmark && event.windows(end.len()).any(|window| window == end) {
+                return Ok(size);
+            }
+        }
+    }
+
+    async fn events(mut self, path: String) -> Result<Watch> {
         let body = self.send(Method::GET, &path, PROTOBUF, Bytes::new()).await?;
         Ok(Watch {
             _connection: self,
@@ -210,8 +235,8 @@ impl Watch {
     /// When the watch ended.
     pub async fn next(&mut self) -> Result<Bytes> {
         loop {
-            if self.received.len() >= 4 {
-                let length = self.received.clone().get_u32() as usize;
+            if let Some(mut head) = self.received.get(..4) {
+                let length = head.get_u32() as usize;
                 if self.received.len() >= 4 + length {
                     self.received.advance(4);
                     return Ok(self.received.split_to(length).freeze());

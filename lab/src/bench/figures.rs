@@ -133,6 +133,8 @@ pub(super) struct ApiFloor {
     pub(super) json: Times,
     /// Their size in bytes.
     pub(super) json_bytes: usize,
+    /// Both at the same time as streaming lists of protobuf, connections included.
+    pub(super) streamed: Times,
     /// From just before the write to the event at a plain watch.
     pub(super) event: Times,
 }

@@ -25,12 +25,14 @@ pub(super) fn api(runtime: &Runtime, access: &Access, moved: &mut usize) -> Resu
     runtime.block_on(async {
         let (protobuf, protobuf_bytes) = lists(access, PROTOBUF).await?;
         let (json, json_bytes) = lists(access, JSON).await?;
+        let streamed = streams(access).await?;
         let event = events(access, moved).await?;
         Ok(ApiFloor {
             protobuf,
             protobuf_bytes,
             json,
             json_bytes,
+            streamed,
             event,
         })
     })
@@ -48,6 +50,22 @@ async fn lists(access: &Access, accept: &str) -> Result<(Times, usize)> {
         times.push(begun.elapsed());
     }
     Ok((Times::of(&times).context("no list was read")?, bytes))
+}
+
+/// Both at the same time, as kube-proxy reads them.
+async fn streams(access: &Access) -> Result<Times> {
+    let mut times = Vec::new();
+    for _ in 0..READS {
+        let begun = Instant::now();
+        let [services, slices] = LISTS.map(|list| {
+            let access = access.clone();
+            tokio::spawn(async move { access.connect().await?.stream(list).await })
+        });
+        services.await??;
+        slices.await??;
+        times.push(begun.elapsed());
+    }
+    Times::of(&times).context("no list was streamed")
 }
 
 async fn events(access: &Access, moved: &mut usize) -> Result<Times> {

@@ -128,6 +128,12 @@ impl Display for ApiReport {
             lists(&floor.protobuf, protobuf)
         )?;
         writeln!(f, "{:<LABEL$}{}", "  both lists, JSON", lists(&floor.json, json))?;
+        let streamed = time(floor.streamed.median);
+        writeln!(
+            f,
+            "{:<LABEL$}{streamed}",
+            "  both streamed at the same time, protobuf"
+        )?;
         let event = format!("{} / {}", time(floor.event.median), time(floor.event.p99));
         writeln!(
             f,
