@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -15,6 +14,7 @@ use rcgen::{
 use serde_json::json;
 
 use crate::client::{Access, JSON};
+use crate::interrupt;
 use crate::net::{Namespace, Process};
 
 /// The API's port.
@@ -108,7 +108,7 @@ impl ControlPlane {
                 let log = last_lines(self.folder.path(), "kube-apiserver");
                 return Err(error.context(format!("kube-apiserver is not ready after {START:?}: {log}")));
             }
-            sleep(Duration::from_millis(200));
+            interrupt::sleep(Duration::from_millis(200), || Ok(()))?;
         }
     }
 }

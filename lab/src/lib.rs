@@ -6,6 +6,7 @@ pub mod bench;
 pub mod client;
 pub mod control_plane;
 pub mod demo;
+mod interrupt;
 pub mod net;
 pub mod probe;
 pub mod proxy;

@@ -17,6 +17,7 @@ use super::objects::Creation;
 use crate::api::{Credential, Server};
 use crate::client::Access;
 use crate::control_plane::{self, ControlPlane};
+use crate::interrupt;
 
 /// Connections that load a cluster at the same time.
 const LOADERS: usize = 8;
@@ -128,5 +129,6 @@ where
             return Ok(());
         };
         connection.create(&path, &object).await?;
+        interrupt::check()?;
     }
 }

@@ -22,6 +22,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use crate::interrupt;
+
 pub use api::ApiKind;
 use objects::Size;
 pub use report::Report;
@@ -81,6 +83,7 @@ impl Programming {
     /// # Errors
     /// As [`Programming::measure`], and when the kube-proxy failed in a phase, after printing what there is.
     pub fn run(&self, kube_proxy: &Path) -> Result<()> {
+        interrupt::watch()?;
         let report = self.measure(kube_proxy)?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&report)?);
@@ -96,7 +99,7 @@ impl Programming {
     /// error: the report says so.
     ///
     /// # Errors
-    /// When a program is not there, or the lab or an API cannot be set up.
+    /// When a program is not there, the lab or an API cannot be set up, or a signal stopped it.
     pub fn measure(&self, kube_proxy: &Path) -> Result<Report> {
         let size = Size {
             services: self.services,
@@ -115,6 +118,7 @@ impl Programming {
             let site = Site::make(&runtime, kind, size)?;
             let floor = site.floor()?;
             let candidates = rounds::all(&site, &contenders, self);
+            interrupt::check()?;
             apis.push(ApiReport {
                 api: kind,
                 floor,

@@ -12,6 +12,7 @@ use super::objects::{moved_slice, moving_target};
 use super::start::{ended, pause, sleep_precisely};
 use super::usage;
 use crate::client::{Access, Connection};
+use crate::interrupt;
 use crate::probe::knock;
 use crate::proxy::KubeProxy;
 
@@ -117,6 +118,7 @@ fn one_move(
             Some(_) => {}
             None => tally.lost += 1,
         }
+        interrupt::check()?;
         if begun.elapsed() > bounds.each_within {
             break None;
         }

@@ -1,7 +1,6 @@
 //! Which kube-proxy is measured when: starts by turns, each on an untouched node, then the moves.
 
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,6 +12,7 @@ use super::figures::{ApiFloor, Candidate, milliseconds};
 use super::ground::{ApiSite, Ground};
 use super::objects::{Creation, Size, Target, moving_target};
 use super::{floors, moves, start, usage};
+use crate::interrupt;
 use crate::net::{Family, address};
 use crate::proxy::{self, Setup, Source};
 
@@ -108,7 +108,7 @@ pub(super) fn all(site: &Site<'_>, contenders: &[Contender], options: &Programmi
     let mut moved = 0;
     for round in 1..=options.starts.max(1) {
         for ((contender, candidate), finished) in contenders.iter().zip(&mut measured).zip(&mut finished) {
-            if !*finished {
+            if !*finished && !interrupt::happened() {
                 let is_last = round == options.starts.max(1);
                 let done = one_start(site, contender, candidate, options, is_last, &mut moved);
                 *finished = done.unwrap_or_else(|error| failed(candidate, "starts and moves", &error));
@@ -116,7 +116,9 @@ pub(super) fn all(site: &Site<'_>, contenders: &[Contender], options: &Programmi
         }
     }
     for (contender, candidate) in contenders.iter().zip(&mut measured) {
-        if let Err(error) = idle(site.runtime, contender, candidate, options) {
+        if !interrupt::happened()
+            && let Err(error) = idle(site.runtime, contender, candidate, options)
+        {
             failed(candidate, "idle", &error);
         }
     }
@@ -146,7 +148,7 @@ fn one_start(
     wait_for_rest(Duration::from_secs(options.rest))?;
     let sample = site.sample(options.sample);
     let (mut proxy, children, start) = start::measure(&ground, &setup, &sample, options.give_up())?;
-    progress(&format!("{}: start: {start}", contender.name));
+    progress(&format!("{}: {start}", contender.name));
     let took_long = start
         .done()
         .is_none_or(|start| start.all > milliseconds(LONG_START));
@@ -166,7 +168,7 @@ fn one_start(
         };
         let access = site.api.access();
         let measured = moves::measure(site.runtime, access, &ground, &mut proxy, moved, bounds)?;
-        progress(&format!("{}: moves: {measured}", contender.name));
+        progress(&format!("{}: {measured}", contender.name));
         candidate.moves = Some(measured);
         candidate.moved = Some(usage::memory(proxy.id())?);
     }
@@ -197,7 +199,7 @@ fn idle(
         .context("the only Service of an empty cluster did not answer")?;
     let before = usage::cpu(proxy.id())?;
     let idle = options.idle.max(1);
-    sleep(Duration::from_secs(idle.into()));
+    interrupt::sleep(Duration::from_secs(idle.into()), || Ok(()))?;
     let used = usage::cpu(proxy.id())?.saturating_sub(before);
     candidate.idle_cpu = Some(milliseconds(used / idle));
     candidate.idle = Some(usage::memory(proxy.id())?);
@@ -215,7 +217,7 @@ fn wait_for_rest(at_most: Duration) -> Result<()> {
     let begun = Instant::now();
     while begun.elapsed() < at_most {
         let (before, from) = (usage::idle_time()?, Instant::now());
-        sleep(Duration::from_millis(300));
+        interrupt::sleep(Duration::from_millis(300), || Ok(()))?;
         if (usage::idle_time()? - before) / cpus > from.elapsed().mul_f64(0.85) {
             break;
         }

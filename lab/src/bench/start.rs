@@ -11,6 +11,7 @@ use super::figures::{Phase, Start, milliseconds};
 use super::ground::Ground;
 use super::objects::Target;
 use super::usage::{self, Children};
+use crate::interrupt;
 use crate::probe::{Door, knock};
 use crate::proxy::{KubeProxy, Setup};
 
@@ -98,6 +99,7 @@ fn ask_until_all_answer(
             times.push(taken.at);
             continue;
         }
+        interrupt::check()?;
         waiting.push_back(target);
         if Instant::now() > deadline {
             break;

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::interrupt;
 use super::stage::Stage;
+use crate::interrupt;
 use crate::net::Names;
 
 /// Gives the namespaces names, prints commands, and waits for Ctrl-C.

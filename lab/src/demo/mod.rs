@@ -1,7 +1,6 @@
 //! `lab demo`: the main job, shown live. A Service with endpoints on two nodes, real requests to each of its
 //! addresses, a table of who answered, and what happens to the traffic while endpoints and kube-proxies come and go.
 
-mod interrupt;
 mod look;
 mod screen;
 mod stage;
@@ -17,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::interrupt;
 use screen::Screen;
 use stage::Stage;
 

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::interrupt;
 use super::screen::Screen;
 use super::stage::{PODS, Stage};
 use super::terminal::Style;
 use super::traffic::{Counts, LATELY, Path, Traffic, Watcher};
+use crate::interrupt;
 use crate::probe::Outcome;
 
 /// How long a change may take before something is wrong.

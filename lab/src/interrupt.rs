@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 static HAPPENED: AtomicBool = AtomicBool::new(false);
 
 /// Begins to notice.
-pub(super) fn watch() -> Result<()> {
+pub(crate) fn watch() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -30,21 +30,28 @@ pub(super) fn watch() -> Result<()> {
 }
 
 /// Whether it came.
-pub(super) fn happened() -> bool {
+pub(crate) fn happened() -> bool {
     HAPPENED.load(Ordering::Relaxed)
+}
+
+/// # Errors
+/// When it came.
+pub(crate) fn check() -> Result<()> {
+    if happened() {
+        bail!("stopped by a signal");
+    }
+    Ok(())
 }
 
 /// Sleeps, in pieces after each of which `meanwhile` runs.
 ///
 /// # Errors
 /// When it came, or `meanwhile` failed.
-pub(super) fn sleep(time: Duration, mut meanwhile: impl FnMut() -> Result<()>) -> Result<()> {
+pub(crate) fn sleep(time: Duration, mut meanwhile: impl FnMut() -> Result<()>) -> Result<()> {
     let end = Instant::now() + time;
     loop {
         meanwhile()?;
-        if happened() {
-            bail!("stopped by a signal");
-        }
+        check()?;
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(());
