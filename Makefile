@@ -24,6 +24,7 @@ deny: packages
 
 # The figures of docs/performance.md. AGAINST=PATH measures another kube-proxy beside ours.
 bench: build
+	$(CARGO) build --locked --release -p kube-proxy --example nftables_cost
 	target/release/lab bench programming --kube-proxy target/release/kube-proxy $(if $(AGAINST),--against $(AGAINST))
 
 build: packages
