@@ -94,6 +94,7 @@ pub(super) fn check(file: &KubeProxyConfiguration, flags: &Flags) -> Result<Conf
         bind_address_hard_fail: file.bind_address_hard_fail.unwrap_or_default(),
         detect_local: detect_local(file, &mut problems),
         node_port_addresses: node_ports(file, &mut problems),
+        localhost_node_ports: nftables.localhost_node_ports.unwrap_or(true),
         masquerade_all: nftables.masquerade_all.unwrap_or_default(),
         masquerade_bit: masquerade_bit(
             "KubeProxyNFTablesConfiguration",

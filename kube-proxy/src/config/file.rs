@@ -118,6 +118,8 @@ pub(crate) struct Ipvs {
 pub(crate) struct Nftables {
     pub(crate) masquerade_bit: Option<i32>,
     pub(crate) masquerade_all: Option<bool>,
+    /// Ours; upstream has it in `iptables` only.
+    pub(crate) localhost_node_ports: Option<bool>,
     pub(crate) sync_period: Option<Period>,
     pub(crate) min_sync_period: Option<Period>,
 }

@@ -45,6 +45,8 @@ pub struct Config {
     pub node_port_addresses: NodePorts,
     /// `masqueradeAll` of the mode's section.
     pub masquerade_all: bool,
+    /// Node ports answer at the loopback address as well, for processes of this host.
+    pub localhost_node_ports: bool,
     /// `masqueradeBit` of the mode's section, 0–31.
     pub masquerade_bit: u8,
     /// `syncPeriod` of the mode's section: the longest pause before a failed sync is tried again, and half of

@@ -37,6 +37,7 @@ fn no_flags_at_all_mean_upstreams_defaults() {
         bind_address_hard_fail: false,
         detect_local: DetectLocal::ClusterCidr { v4: None, v6: None },
         node_port_addresses: NodePorts::Primary,
+        localhost_node_ports: true,
         masquerade_all: false,
         masquerade_bit: 14,
         sync_period: Duration::from_secs(30),

@@ -18,6 +18,7 @@ pub fn open(config: &Config, local_traffic: [LocalTraffic; 2]) -> Box<dyn Datapl
         Mode::Nftables => Box::new(nftables::Nftables::new(nftables::Config {
             masquerade_mark: 1 << config.masquerade_bit,
             local_traffic,
+            localhost_node_ports: config.localhost_node_ports,
             families: nftables::Config::families_of_this_kernel(),
             ..nftables::Config::default()
         })),
@@ -31,6 +32,10 @@ pub trait Dataplane {
 
     /// Sets which addresses of this family accept node ports, and queues the difference. Pure.
     fn set_node_port_addresses(&mut self, family: Family, addresses: NodePortAddresses);
+
+    /// Serves node ports at this family's loopback address as well, for processes of this host, whose packets then
+    /// bear `source`, an address of the node. `None`: not at all. Pure.
+    fn set_localhost_node_ports(&mut self, family: Family, source: Option<IpAddr>);
 
     /// Puts everything queued in force. The first call also replaces whatever a predecessor left, without a
     /// moment without rules, and so must come after every known Service was updated.

@@ -128,6 +128,24 @@ pub fn node_port_addresses(
     NodePortAddresses::Only(matching)
 }
 
+/// The address of this node that its processes' packets to a node port at the loopback address are given as
+/// their source: the one that the cluster knows, else the first of this machine that others can reach. `None`
+/// when there is none.
+pub fn localhost_source(family: Family, ips: &NodeIps, local: &[IpAddr]) -> Option<IpAddr> {
+    let known = ips.get(family).filter(|ip| local.contains(ip));
+    let reachable = |ip: &&IpAddr| match ip {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    };
+    let first = || {
+        local
+            .iter()
+            .filter(|ip| Family::of(**ip) == family)
+            .find(reachable)
+    };
+    known.filter(|ip| !ip.is_loopback()).or_else(|| first().copied())
+}
+
 /// The addresses of this machine's interfaces.
 ///
 /// # Errors

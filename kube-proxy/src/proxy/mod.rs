@@ -11,6 +11,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -107,6 +108,7 @@ pub fn run(
         node: begun.node,
         ips: begun.ips,
         node_ports: [None, None],
+        localhost: [None, None],
         conflicts: Conflicts::default(),
         queued: false,
         in_force: false,
@@ -143,6 +145,8 @@ struct Proxy {
     ips: NodeIps,
     /// What the dataplane was told, for IPv4 and IPv6.
     node_ports: [Option<NodePortAddresses>; 2],
+    /// The source of packets to node ports at the loopback address, as the dataplane was told.
+    localhost: [Option<IpAddr>; 2],
     conflicts: Conflicts,
     /// The dataplane holds something that is not in force.
     queued: bool,
@@ -227,6 +231,12 @@ impl Proxy {
                 debug!(ip_family = %family, ?addresses, "Addresses that accept node ports");
                 self.node_ports[family as usize] = Some(addresses.clone());
                 self.dataplane.set_node_port_addresses(family, addresses);
+                self.queued = true;
+            }
+            let localhost = node::localhost_source(family, &self.ips, &local);
+            if self.setup.config.localhost_node_ports && self.localhost[family as usize] != localhost {
+                self.localhost[family as usize] = localhost;
+                self.dataplane.set_localhost_node_ports(family, localhost);
                 self.queued = true;
             }
         }

@@ -276,9 +276,14 @@ impl<'a> Writer<'a> {
         self.kernel.made(chains, self.now);
         let mut transaction = Transaction::new(&self.config.table);
         for family in self.node_ports.rules_changed() {
-            let on_all = self.node_ports.on_all(family);
-            for chain in self.config.rules(family).node_port_chains(on_all) {
+            let (rules, node_ports) = (self.config.rules(family), self.node_ports.rules(family));
+            for chain in rules.node_port_chains(node_ports) {
                 transaction.replace_rules(family, &chain);
+            }
+            if self.config.localhost_node_ports {
+                for chain in rules.localhost_base_chains(node_ports.localhost) {
+                    transaction.replace_rules(family, &chain);
+                }
             }
         }
         transaction.changes(changes, included);

@@ -1,8 +1,10 @@
 //! What the dataplane is told at the start, and which addresses accept node ports.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::layout::Layout;
+use super::plan::Node;
 use super::rules::Rules;
 use crate::dataplane::{LocalTraffic, NodePortAddresses};
 use crate::model::object::Family;
@@ -16,17 +18,20 @@ pub struct Config {
     pub local_traffic: [LocalTraffic; 2],
     /// The families to program; nothing is done for the other one.
     pub families: Vec<Family>,
+    /// Serve node ports at the loopback address as well, for processes of this host.
+    pub localhost_node_ports: bool,
     /// Name of the tables; another one than `kube-proxy` only where something else owns that.
     pub table: String,
 }
 
 impl Default for Config {
-    /// Bit 14, pods unknown, both families, table `kube-proxy`.
+    /// Bit 14, pods unknown, both families, node ports at the loopback address, table `kube-proxy`.
     fn default() -> Self {
         Self {
             masquerade_mark: 1 << 14,
             local_traffic: [LocalTraffic::Unknown, LocalTraffic::Unknown],
             families: Family::ALL.to_vec(),
+            localhost_node_ports: true,
             table: "kube-proxy".to_owned(),
         }
     }
@@ -45,51 +50,69 @@ impl Config {
             layout: Layout::of(family),
             local_traffic: &self.local_traffic[family as usize],
             masquerade_mark: self.masquerade_mark,
+            localhost_node_ports: self.localhost_node_ports,
         }
     }
 
-    /// Whether pods are told from others, by family.
-    pub(super) fn knows_pods(&self) -> [bool; 2] {
-        Family::ALL.map(|family| self.rules(family).knows_pods())
+    /// What the plan has to know about the node.
+    pub(super) fn node(&self) -> Node {
+        Node {
+            knows_pods: Family::ALL.map(|family| self.rules(family).knows_pods()),
+            localhost: [self.localhost_node_ports; 2],
+        }
     }
 }
 
-/// Which addresses accept node ports, by family, and whether the rules say so yet.
+/// Which addresses accept node ports, by family, and what the rules say of it.
 #[derive(Debug)]
 pub(super) struct NodePorts {
-    addresses: [NodePortAddresses; 2],
-    rules_changed: [bool; 2],
+    wanted: [NodePortRules; 2],
+    written: [NodePortRules; 2],
+}
+
+/// What of it is in rules rather than in sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NodePortRules {
+    /// Every local address accepts node ports.
+    pub(super) on_all: bool,
+    /// The address of the node that packets to the loopback address are given as their source.
+    pub(super) localhost: Option<IpAddr>,
 }
 
 impl Default for NodePorts {
-    /// All of them.
+    /// All of them, but not the loopback address.
     fn default() -> Self {
+        let all = NodePortRules {
+            on_all: true,
+            localhost: None,
+        };
         Self {
-            addresses: [NodePortAddresses::All, NodePortAddresses::All],
-            rules_changed: [false; 2],
+            wanted: [all; 2],
+            written: [all; 2],
         }
     }
 }
 
 impl NodePorts {
     /// Sets the addresses of a family.
-    pub(super) fn set(&mut self, family: Family, addresses: NodePortAddresses) {
-        let was_on_all = self.on_all(family);
-        self.addresses[family as usize] = addresses;
-        if self.on_all(family) != was_on_all {
-            // Set to and fro between two commits, the rules are right as they are.
-            self.rules_changed[family as usize] ^= true;
-        }
+    pub(super) fn set(&mut self, family: Family, addresses: &NodePortAddresses) {
+        self.wanted[family as usize].on_all = *addresses == NodePortAddresses::All;
     }
 
-    /// Every local address accepts node ports.
-    pub(super) fn on_all(&self, family: Family) -> bool {
-        self.addresses[family as usize] == NodePortAddresses::All
+    /// Sets the source address of packets to the loopback address.
+    pub(super) fn set_localhost(&mut self, family: Family, source: Option<IpAddr>) {
+        self.wanted[family as usize].localhost = source;
+    }
+
+    /// What the rules of a family are to say.
+    pub(super) fn rules(&self, family: Family) -> NodePortRules {
+        self.wanted[family as usize]
     }
 
     /// The families whose rules do not follow yet.
     pub(super) fn rules_changed(&self) -> impl Iterator<Item = Family> {
-        let changed = self.rules_changed;
+        let Self { wanted, written } = self;
+        let changed = [0, 1].map(|family| wanted[family] != written[family]);
         Family::ALL
             .into_iter()
             .filter(move |family| changed[*family as usize])
@@ -97,6 +120,6 @@ impl NodePorts {
 
     /// The rules follow.
     pub(super) fn rules_written(&mut self) {
-        self.rules_changed = [false; 2];
+        self.written = self.wanted;
     }
 }

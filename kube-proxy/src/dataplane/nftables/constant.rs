@@ -1,7 +1,9 @@
 //! The chains and rules that are always there.
 
-use super::entry::FIRST_ENDPOINT_ID;
+use super::affinity::FIRST_NUMBER;
+use super::config::NodePortRules;
 use super::expr::{Comparison, Conntrack, Expr, Find, Meta, RouteOf, Verdict};
+use super::localhost::LOCALHOST_NODE_PORTS;
 use super::object::Object;
 use super::rules::{ChainRules, FIRST, Hook, Rule, Rules, any_of, end, new_connection, route_local, rule};
 
@@ -14,8 +16,14 @@ const SERVICE_ENDPOINTS_CHECK: &str = "service-endpoints-check";
 const NODE_PORT_ENDPOINTS_CHECK: &str = "nodeport-endpoints-check";
 const CLUSTER_IPS_CHECK: &str = "cluster-ips-check";
 const FIREWALL_CHECK: &str = "firewall-check";
+/// Numbers of the kernel's hooks.
+const PREROUTING: u32 = 0;
+pub(super) const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
+pub(super) const OUTPUT: u32 = 3;
+const POSTROUTING: u32 = 4;
 /// `IPS_DST_NAT`.
-const STATUS_DNAT: u32 = 1 << 5;
+pub(super) const STATUS_DNAT: u32 = 1 << 5;
 
 fn base(name: &str, kind: &'static str, number: u32, priority: i32, jumps: &[&'static str]) -> ChainRules {
     let condition = if kind == "nat" {
@@ -38,38 +46,48 @@ fn base(name: &str, kind: &'static str, number: u32, priority: i32, jumps: &[&'s
     }
 }
 
-/// The chains that the kernel calls. They come last: nothing before them has an effect.
-pub(super) fn base_chains() -> Vec<ChainRules> {
-    let (prerouting, input, forward, output, postrouting) = (0, 1, 2, 3, 4);
+impl Rules<'_> {
+    /// The chains that the kernel calls. They come last: nothing before them has an effect.
+    pub(super) fn base_chains(&self, node_ports: NodePortRules) -> Vec<ChainRules> {
+        let mut chains = service_chains();
+        if self.localhost_node_ports {
+            chains.extend(self.localhost_base_chains(node_ports.localhost));
+        }
+        chains
+    }
+}
+
+fn service_chains() -> Vec<ChainRules> {
     let checks = [SERVICE_ENDPOINTS_CHECK, CLUSTER_IPS_CHECK];
+    let from_host = [LOCALHOST_NODE_PORTS, SERVICES];
     let input_checks = [NODE_PORT_ENDPOINTS_CHECK, SERVICE_ENDPOINTS_CHECK];
     vec![
         base(
             "filter-prerouting-pre-dnat",
             "filter",
-            prerouting,
+            PREROUTING,
             -110,
             &[FIREWALL_CHECK],
         ),
         base(
             "filter-output-pre-dnat",
             "filter",
-            output,
+            OUTPUT,
             -110,
             &[FIREWALL_CHECK],
         ),
-        base("filter-input", "filter", input, 0, &input_checks),
-        base("filter-forward", "filter", forward, 0, &checks),
-        base("filter-output", "filter", output, 0, &checks),
-        base("nat-prerouting", "nat", prerouting, -100, &[SERVICES]),
-        base("nat-output", "nat", output, -100, &[SERVICES]),
-        base("nat-postrouting", "nat", postrouting, 100, &[MASQUERADING]),
+        base("filter-input", "filter", INPUT, 0, &input_checks),
+        base("filter-forward", "filter", FORWARD, 0, &checks),
+        base("filter-output", "filter", OUTPUT, 0, &checks),
+        base("nat-prerouting", "nat", PREROUTING, -100, &[SERVICES]),
+        base("nat-output", "nat", OUTPUT, -100, &from_host),
+        base("nat-postrouting", "nat", POSTROUTING, 100, &[MASQUERADING]),
     ]
 }
 
 impl Rules<'_> {
     /// The chains that are always there, in an order in which each finds those that it jumps to.
-    pub(super) fn constant_chains(&self, node_ports_on_all: bool) -> Vec<ChainRules> {
+    pub(super) fn constant_chains(&self, node_ports: NodePortRules) -> Vec<ChainRules> {
         let chain = |name: &str, comment, rules| ChainRules {
             name: name.to_owned(),
             hook: None,
@@ -78,7 +96,7 @@ impl Rules<'_> {
         };
         let family = self.layout.family;
         let jump = |to| end(Verdict::Jump(to));
-        let [node_ports, node_port_check] = self.node_port_chains(node_ports_on_all);
+        let [at_node, check, at_localhost] = self.node_port_chains(node_ports);
         vec![
             chain(
                 REJECT_CHAIN,
@@ -92,8 +110,9 @@ impl Rules<'_> {
                 "",
                 vec![rule("", [self.find(Object::NoEndpointServices, Find::Verdict)])],
             ),
-            node_port_check,
-            node_ports,
+            check,
+            at_node,
+            at_localhost,
             chain(
                 SERVICES,
                 "",
@@ -106,9 +125,9 @@ impl Rules<'_> {
         ]
     }
 
-    /// The two chains that depend on which addresses accept node ports.
-    pub(super) fn node_port_chains(&self, on_all: bool) -> [ChainRules; 2] {
-        let accepted = || match on_all {
+    /// The chains that depend on which addresses accept node ports, apart from those that the kernel calls.
+    pub(super) fn node_port_chains(&self, node_ports: NodePortRules) -> [ChainRules; 3] {
+        let accepted = || match node_ports.on_all {
             true => [
                 route_local(RouteOf::Destination, Comparison::Equal),
                 self.layout.destination_not_loopback(),
@@ -116,16 +135,17 @@ impl Rules<'_> {
             .concat(),
             false => self.find(Object::NodePortIps, Find::Member),
         };
-        [
-            (NODE_PORTS, Object::ServiceNodePorts),
-            (NODE_PORT_ENDPOINTS_CHECK, Object::NoEndpointNodePorts),
-        ]
-        .map(|(name, map)| ChainRules {
+        let chain = |name: &str, map| ChainRules {
             name: name.to_owned(),
             hook: None,
             comment: "",
             rules: vec![rule("", [accepted(), self.find(map, Find::Verdict)])],
-        })
+        };
+        [
+            chain(NODE_PORTS, Object::ServiceNodePorts),
+            chain(NODE_PORT_ENDPOINTS_CHECK, Object::NoEndpointNodePorts),
+            self.localhost_chain(node_ports.localhost),
+        ]
     }
 
     fn clear_mark(&self) -> Vec<Expr> {
@@ -136,7 +156,7 @@ impl Rules<'_> {
         let marked = any_of(Expr::LoadMeta(Meta::Mark, FIRST), self.masquerade_mark);
         let dnat = any_of(Expr::LoadConntrack(Conntrack::Status, FIRST), STATUS_DNAT);
         let itself = self.find(Object::HairpinConnections, Find::Member);
-        let numbered = any_of(Expr::LoadMeta(Meta::Priority, FIRST), FIRST_ENDPOINT_ID);
+        let numbered = any_of(Expr::LoadMeta(Meta::Priority, FIRST), FIRST_NUMBER);
         let clear = vec![
             Expr::Constant(FIRST, vec![0; 4]),
             Expr::SetMeta(Meta::Priority, FIRST),

@@ -26,6 +26,7 @@ pub(super) enum MessageType {
     DelRule = 8,
     NewSet = 9,
     NewElement = 12,
+    GetElement = 13,
     DelElement = 14,
 }
 
@@ -33,6 +34,7 @@ pub(super) enum MessageType {
 pub(super) mod flag {
     pub(in super::super) const REQUEST: u16 = 0x1;
     pub(in super::super) const ACK: u16 = 0x4;
+    pub(in super::super) const DUMP: u16 = 0x300;
     pub(in super::super) const CREATE: u16 = 0x400;
     pub(in super::super) const APPEND: u16 = 0x800;
 }
@@ -198,14 +200,14 @@ impl Batch {
 
 /// A single request outside of any transaction.
 pub(super) fn request(
-    kind: MessageType,
+    (kind, flags): (MessageType, u16),
     family: Family,
     sequence: u32,
     body: impl FnOnce(&mut Attributes<'_>),
 ) -> Vec<u8> {
     let mut bytes = Vec::new();
     let kind = SUBSYSTEM << 8 | kind as u16;
-    write_header(&mut bytes, kind, flag::ACK, sequence, nfproto(family), 0);
+    write_header(&mut bytes, kind, flags, sequence, nfproto(family), 0);
     body(&mut Attributes(&mut bytes));
     let length = narrow(bytes.len());
     bytes[..4].copy_from_slice(&length.to_ne_bytes());

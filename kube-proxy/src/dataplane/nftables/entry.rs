@@ -6,27 +6,29 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::affinity::GROUP_MASK;
 use super::chain::Chain;
 use super::encode::Attributes;
 use super::expr::Verdict;
+use super::memory::Remembered;
 use super::object::{Object, user_data};
 use crate::model::object::{Family, Protocol};
 use crate::model::view::Endpoint;
 
 const NFTA_LIST_ELEM: u16 = 1;
-const NFTA_SET_ELEM_KEY: u16 = 1;
-const NFTA_SET_ELEM_DATA: u16 = 2;
+pub(super) const NFTA_SET_ELEM_KEY: u16 = 1;
+pub(super) const NFTA_SET_ELEM_DATA: u16 = 2;
+pub(super) const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
+pub(super) const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
 const NFTA_SET_ELEM_USERDATA: u16 = 6;
 const NFTA_SET_ELEM_KEY_END: u16 = 10;
 const NFTA_DATA_VALUE: u16 = 1;
 /// Slots of a Service's local endpoints begin here, those of all its endpoints at 0.
 pub(super) const FIRST_LOCAL_SLOT: u32 = 1_000_000;
-/// Numbers of endpoints, which pass through a packet's priority, have this bit set; no queueing discipline that
-/// an administrator makes has such a handle.
-pub(super) const FIRST_ENDPOINT_ID: u32 = 1 << 31;
 /// The longest comment of an element. nft refuses to load what is longer than 128 bytes with its zero.
 const LONGEST_COMMENT: usize = 127;
 
@@ -76,6 +78,8 @@ pub(super) enum Key {
     AffinityEndpoint(Frontend, u32),
     /// What to do with a packet that found no endpoint.
     NoEndpoint(Frontend),
+    /// Processes of this host reach it at the loopback address, too.
+    LocalhostNodePort(Frontend),
     /// Only source ranges may use it.
     Firewall(Frontend),
     /// A network that may use it.
@@ -150,6 +154,7 @@ impl Key {
             | Self::AffinitySlot(frontend, _)
             | Self::AffinityEndpoint(frontend, _)
             | Self::NoEndpoint(frontend)
+            | Self::LocalhostNodePort(frontend)
             | Self::Firewall(frontend)
             | Self::SourceRange(frontend, _) => frontend.family(),
             Self::Hairpin(backend, _) => Family::of(backend.ip),
@@ -168,6 +173,7 @@ impl Key {
                 by_address(at, Object::AffinityEndpoints, Object::NodePortAffinityEndpoints)
             }
             Self::NoEndpoint(at) => by_address(at, Object::NoEndpointServices, Object::NoEndpointNodePorts),
+            Self::LocalhostNodePort(_) => Object::LocalhostNodePorts,
             Self::Firewall(_) => Object::FirewallIps,
             Self::SourceRange(..) => Object::SourceRanges,
             Self::Hairpin(..) => Object::HairpinConnections,
@@ -183,6 +189,7 @@ impl Key {
             | Self::AffinitySlot(at, _)
             | Self::AffinityEndpoint(at, _)
             | Self::NoEndpoint(at)
+            | Self::LocalhostNodePort(at)
             | Self::Firewall(at)
             | Self::SourceRange(at, _) => Self::Service(*at),
             Self::Service(_) | Self::Hairpin(..) | Self::ClusterIp(_) | Self::NodePortIp(_) => self.clone(),
@@ -244,7 +251,7 @@ impl Key {
     /// The fields of the key, each padded to a register. Of a network, the address that `bound` picks.
     fn fields(&self, bytes: &mut Vec<u8>, bound: fn(&IpNet) -> IpAddr) {
         match self {
-            Self::Service(at) | Self::NoEndpoint(at) | Self::Firewall(at) => {
+            Self::Service(at) | Self::NoEndpoint(at) | Self::LocalhostNodePort(at) | Self::Firewall(at) => {
                 frontend(bytes, at);
             }
             Self::Endpoint(at, number)
@@ -273,7 +280,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {{ ", self.object().name())?;
         match self {
-            Self::Service(at) | Self::NoEndpoint(at) | Self::Firewall(at) => {
+            Self::Service(at) | Self::NoEndpoint(at) | Self::LocalhostNodePort(at) | Self::Firewall(at) => {
                 write!(f, "{at}")
             }
             Self::Endpoint(at, slot) | Self::AffinitySlot(at, slot) => write!(f, "{at} . {slot}"),
@@ -307,6 +314,30 @@ impl Value {
             Self::Present | Self::Endpoint(_) | Self::EndpointId(_) => None,
         }
     }
+}
+
+/// Writes what is remembered of a client as an element of the map that rules write.
+pub(super) fn encode_remembered(remembered: &Remembered, list: &mut Attributes<'_>) {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).to_be_bytes();
+    let Remembered {
+        number,
+        client,
+        timeout,
+        left,
+    } = remembered;
+    list.nested(NFTA_LIST_ELEM, |element| {
+        element.nested(NFTA_SET_ELEM_KEY, |key| {
+            key.written(NFTA_DATA_VALUE, |bytes| {
+                bytes.extend_from_slice(&(number & GROUP_MASK).to_ne_bytes());
+                address(bytes, *client);
+            });
+        });
+        element.nested(NFTA_SET_ELEM_DATA, |data| {
+            data.bytes(NFTA_DATA_VALUE, &number.to_ne_bytes());
+        });
+        element.bytes(NFTA_SET_ELEM_TIMEOUT, &milliseconds(*timeout));
+        element.bytes(NFTA_SET_ELEM_EXPIRATION, &milliseconds(*left));
+    });
 }
 
 /// The comment of a ServicePort's elements: `namespace/name:port`, cut where it would be too long to load.

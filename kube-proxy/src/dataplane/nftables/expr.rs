@@ -59,11 +59,25 @@ impl Meta {
     }
 }
 
-/// What conntrack knows about a packet, as bits.
+/// What conntrack knows about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Conntrack {
+    /// Bits.
     State,
+    /// One byte: 0 for packets of whoever began the connection, 1 for replies.
+    Direction,
+    /// Bits.
     Status,
+}
+
+impl Conntrack {
+    fn number(self) -> u32 {
+        match self {
+            Self::State => 0,
+            Self::Direction => 1,
+            Self::Status => 2,
+        }
+    }
 }
 
 /// Which of a packet's addresses a route look-up judges.
@@ -122,11 +136,18 @@ pub(super) enum Expr {
         length: u32,
         to: Register,
     },
+    /// Writes an address of the packet and sees to the checksums.
+    SetAddress {
+        family: Family,
+        offset: u32,
+        length: u32,
+        from: Register,
+    },
     /// Loads metadata.
     LoadMeta(Meta, Register),
     /// Stores a register into metadata.
     SetMeta(Meta, Register),
-    /// Loads conntrack bits.
+    /// Loads what conntrack knows.
     LoadConntrack(Conntrack, Register),
     /// Loads the type of the route to an address (`RTN_LOCAL`, …).
     RouteType(RouteOf, Register),
@@ -175,7 +196,7 @@ impl Expr {
     /// The kernel's name of the expression.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Payload { .. } => "payload",
+            Self::Payload { .. } | Self::SetAddress { .. } => "payload",
             Self::LoadMeta(..) | Self::SetMeta(..) => "meta",
             Self::LoadConntrack(..) => "ct",
             Self::RouteType(..) => "fib",
@@ -213,6 +234,22 @@ impl Expr {
                 data.be32(3, *offset);
                 data.be32(4, *length);
             }
+            Self::SetAddress {
+                family,
+                offset,
+                length,
+                from,
+            } => {
+                data.be32(2, 1); // NFT_PAYLOAD_NETWORK_HEADER
+                data.be32(3, *offset);
+                data.be32(4, *length);
+                data.be32(5, from.number());
+                // An IPv4 header has a checksum of its own; that of TCP, UDP and SCTP covers the addresses.
+                let (kind, at) = if *family == Family::V4 { (1, 10) } else { (0, 0) };
+                data.be32(6, kind);
+                data.be32(7, at);
+                data.be32(8, 1); // NFT_PAYLOAD_L4CSUM_PSEUDOHDR
+            }
             Self::LoadMeta(meta, to) => {
                 data.be32(1, to.number());
                 data.be32(2, meta.number());
@@ -223,7 +260,7 @@ impl Expr {
             }
             Self::LoadConntrack(what, to) => {
                 data.be32(1, to.number());
-                data.be32(2, if *what == Conntrack::State { 0 } else { 2 });
+                data.be32(2, what.number());
             }
             Self::RouteType(of, to) => {
                 data.be32(1, to.number());

@@ -8,8 +8,9 @@ use nix::errno::Errno;
 use super::chain::Chain;
 use super::entry::Value;
 use super::failure::unreachable;
+use super::object::Object;
 use super::pending::{Change, Held, RETIREMENT};
-use super::socket::{Failure, Socket};
+use super::socket::{Element, Failure, Socket};
 use super::transaction::Sealed;
 use crate::dataplane::{CommitError, CommitReport};
 use crate::model::object::Family;
@@ -58,6 +59,17 @@ impl Kernel {
             Err(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => Ok(false),
             answer => answer.map_err(|errno| unreachable("look for the table", errno)),
         }
+    }
+
+    /// The elements of a set or map; none when it is not there.
+    pub(super) fn elements(
+        &mut self,
+        family: Family,
+        table: &str,
+        object: Object,
+    ) -> Result<Vec<Element>, CommitError> {
+        let answer = self.socket()?.elements(family, table, object.name());
+        answer.map_err(|errno| unreachable(&format!("list the map {}", object.name()), errno))
     }
 
     /// The chains that these changes need and that are not there yet, those first to which others lead.

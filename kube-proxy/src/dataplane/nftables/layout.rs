@@ -1,5 +1,8 @@
 //! Where the two families differ: offsets, lengths, type numbers, and the registers that keys are built in.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::affinity::GROUP_MASK;
 use super::expr::{Comparison, Expr, Header, Meta, Register};
 use crate::model::object::Family;
 
@@ -19,6 +22,8 @@ pub(super) struct Layout {
     pub(super) destination_field: u32,
     /// The loopback network: address and prefix length.
     loopback: (&'static [u8], u8),
+    /// The loopback address that programs use.
+    pub(super) localhost: IpAddr,
 }
 
 static V4: Layout = Layout {
@@ -31,6 +36,7 @@ static V4: Layout = Layout {
     source_field: 11,
     destination_field: 12,
     loopback: (&[127, 0, 0, 0], 8),
+    localhost: IpAddr::V4(Ipv4Addr::LOCALHOST),
 };
 
 static V6: Layout = Layout {
@@ -43,6 +49,7 @@ static V6: Layout = Layout {
     source_field: 8,
     destination_field: 9,
     loopback: (&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 128),
+    localhost: IpAddr::V6(Ipv6Addr::LOCALHOST),
 };
 
 impl Layout {
@@ -80,6 +87,14 @@ impl Layout {
                     to,
                 }),
                 Field::EndpointId => load.push(Expr::LoadMeta(Meta::Priority, to)),
+                Field::AffinityGroup => load.extend([
+                    Expr::LoadMeta(Meta::Priority, to),
+                    Expr::Bits {
+                        register: to,
+                        mask: GROUP_MASK.to_ne_bytes().to_vec(),
+                        flip: vec![0; 4],
+                    },
+                ]),
                 Field::Slot { count, first } => load.push(Expr::Random {
                     modulus: count,
                     offset: first,
@@ -93,6 +108,38 @@ impl Layout {
     /// The source address is, or is not, in a network.
     pub(super) fn source_in(&self, network: &[u8], prefix: u8, comparison: Comparison) -> Vec<Expr> {
         within(self.source(Register(0)), network, prefix, comparison)
+    }
+
+    /// The source address is this one.
+    pub(super) fn source_is(&self, address: IpAddr) -> Vec<Expr> {
+        is(self.source(Register(0)), address)
+    }
+
+    /// The destination address is this one.
+    pub(super) fn destination_is(&self, address: IpAddr) -> Vec<Expr> {
+        is(self.destination(Register(0)), address)
+    }
+
+    /// Writes the source address.
+    pub(super) fn set_source(&self, address: IpAddr) -> Vec<Expr> {
+        self.set_address(self.source_offset, address)
+    }
+
+    /// Writes the destination address.
+    pub(super) fn set_destination(&self, address: IpAddr) -> Vec<Expr> {
+        self.set_address(self.destination_offset, address)
+    }
+
+    fn set_address(&self, offset: u32, address: IpAddr) -> Vec<Expr> {
+        vec![
+            Expr::Constant(Register(0), octets(address)),
+            Expr::SetAddress {
+                family: self.family,
+                offset,
+                length: self.address,
+                from: Register(0),
+            },
+        ]
     }
 
     /// The destination address is not loopback.
@@ -121,6 +168,21 @@ impl Layout {
             length: self.address,
             to,
         }
+    }
+}
+
+/// A loaded address compared with another.
+fn is(load: Expr, address: IpAddr) -> Vec<Expr> {
+    vec![
+        load,
+        Expr::Compare(Register(0), Comparison::Equal, octets(address)),
+    ]
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }
 
@@ -165,6 +227,9 @@ pub(super) enum Field {
     Port,
     /// Number of an endpoint that a client is to stay with, while it is in the packet's priority.
     EndpointId,
+    /// The part of it that says which endpoint list of which ServicePort it is of. nft 1.0.6 reads it as the
+    /// first field of a key only.
+    AffinityGroup,
     /// Slot of an endpoint: a random one of `count` from `first` on.
     Slot { count: u32, first: u32 },
 }
@@ -174,9 +239,12 @@ impl Field {
     pub(super) fn registers(self, layout: &Layout) -> u32 {
         match self {
             Self::Source | Self::Destination => layout.address_registers(),
-            Self::Protocol | Self::ProtocolOfInterval | Self::Port | Self::EndpointId | Self::Slot { .. } => {
-                1
-            }
+            Self::Protocol
+            | Self::ProtocolOfInterval
+            | Self::Port
+            | Self::EndpointId
+            | Self::AffinityGroup
+            | Self::Slot { .. } => 1,
         }
     }
 }

@@ -13,7 +13,8 @@
 //!                       with a random slot below 3; no such slot: drop (see below)
 //!                     or, where clients stay with their endpoint: goto endpoints-3-affinity-10800s…:
 //!                       a random number from affinity-slots { … . slot : number }; kept in, or replaced by
-//!                       the one in, affinity { client . address . protocol . port : number };
+//!                       the one in, affinity { group . client : number }, where the group is the upper half
+//!                       of the number and says which ServicePort it is of;
 //!                       dnat to affinity-endpoints { address . protocol . port . number : address . port }
 //!                     verdict: goto by-source/…: tells pods, this host and others apart, then as above
 //! filter (0)       no-endpoint-{services,nodeports} { … : goto reject-chain, or drop }
@@ -21,22 +22,25 @@
 //! nat (100)        masquerading: what was marked, and a pod that reaches itself (hairpin-connections)
 //! ```
 //!
+//! What a process of the host sends to 127.0.0.1:nodePort takes a way of its own, told in `localhost.rs`.
+//!
 //! - All Services with three endpoints share the chain `endpoints-3`. Slots of a Service have no gaps; a
 //!   changed endpoint is one element. From slot 1000000 on the same map holds the endpoints of this node.
 //! - A commit is one transaction. Packets under way may see a verdict from before it and an endpoint from
 //!   after, so an endpoint's element goes a second later than the verdict that led to it, and a chain later
 //!   than the last verdict; a packet that is slower still is dropped, and its sender tries again.
 //! - The first commit replaces whatever tables of this name there are, in one transaction. Where there are
-//!   none it takes several, so that others get to work meanwhile; the base chains come last.
+//!   none it takes several, so that others get to work meanwhile; the base chains come last. What a predecessor of
+//!   ours remembers of clients is read just before and goes into the new tables.
 //! - What the kernel refuses is left out, with all that belongs to the same address and port (a change: the
 //!   state before it stays), reported, and tried again with growing pauses or when the Service changes.
 //! - A table that another hand removed is noticed at the next change of its family, and all is programmed anew.
 //!
-//! Limits: no accept rules, since none could overrule another table's drop. Node ports never on loopback. A
-//! client is remembered for each address of a Service by itself, and forgotten when a restarted process takes
-//! over. nft 1.0.6 lists everything, but cannot load the IPv6 rules of session affinity again, and leaves the
-//! statement that remembers a client out of its JSON (with a warning).
+//! Limits: no accept rules, since none could overrule another table's drop. No SCTP to node ports at the loopback
+//! address. What a client did in the moment between the reading of a predecessor's memory and the commit is
+//! forgotten. nft 1.0.6 leaves the statement that remembers a client out of its JSON (with a warning).
 
+mod affinity;
 mod apply;
 mod chain;
 mod config;
@@ -47,6 +51,8 @@ mod expr;
 mod failure;
 mod kernel;
 mod layout;
+mod localhost;
+mod memory;
 mod needed;
 mod object;
 mod pending;
@@ -59,8 +65,10 @@ mod takeover;
 mod tests;
 mod transaction;
 
+use std::net::IpAddr;
 use std::time::Instant;
 
+use self::affinity::Groups;
 pub use self::config::Config;
 use self::config::NodePorts;
 use self::entry::{Key, Value};
@@ -76,6 +84,7 @@ use crate::model::view::ServiceView;
 pub struct Nftables {
     config: Config,
     node_ports: NodePorts,
+    groups: Groups,
     ledger: Ledger<Key, Value>,
     /// Whether the kernel follows the ledger, apart from what is pending.
     in_force: bool,
@@ -89,6 +98,7 @@ impl Nftables {
         Self {
             config,
             node_ports: NodePorts::default(),
+            groups: Groups::default(),
             ledger: Ledger::new(),
             in_force: false,
             pending: Pending::default(),
@@ -107,10 +117,11 @@ impl Nftables {
 
 impl Dataplane for Nftables {
     fn update(&mut self, service: &ObjectName, view: Option<&ServiceView>) {
+        let groups = self.groups.of(service, view);
         let entries = view.map_or_else(Vec::new, |view| {
             let wanted = self.ledger.wanted_by(service);
             let seated = seats::seated(wanted.map(|entry| (entry.key, entry.value)));
-            plan::plan(view, self.config.knows_pods(), &seated)
+            plan::plan(view, self.config.node(), &seated, groups)
         });
         self.replace(service, view.and_then(|view| view.created), entries);
     }
@@ -124,8 +135,14 @@ impl Dataplane for Nftables {
             NodePortAddresses::All => Vec::new(),
             NodePortAddresses::Only(addresses) => plan::node_port_ips(addresses),
         };
-        self.node_ports.set(family, addresses);
+        self.node_ports.set(family, &addresses);
         self.replace(&owner, None, entries);
+    }
+
+    fn set_localhost_node_ports(&mut self, family: Family, source: Option<IpAddr>) {
+        if self.config.localhost_node_ports && self.config.families.contains(&family) {
+            self.node_ports.set_localhost(family, source);
+        }
     }
 
     fn commit(&mut self) -> Result<CommitReport, CommitError> {

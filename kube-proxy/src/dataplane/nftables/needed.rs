@@ -71,17 +71,13 @@ impl Rules<'_> {
     /// the one place where it is in nobody's way (only the way out looks at it, and `masquerading` clears
     /// it before). A number that went from one map to the next within a rule would make nft abort.
     fn remembered_endpoint(&self, reach: Reach, slot: Field, seconds: u32) -> Vec<Rule> {
-        let (slots, memory, endpoints) = match reach {
-            Reach::Address => (Object::AffinitySlots, Object::Affinity, Object::AffinityEndpoints),
-            Reach::NodePort => (
-                Object::NodePortAffinitySlots,
-                Object::NodePortAffinity,
-                Object::NodePortAffinityEndpoints,
-            ),
+        let (slots, endpoints) = match reach {
+            Reach::Address => (Object::AffinitySlots, Object::AffinityEndpoints),
+            Reach::NodePort => (Object::NodePortAffinitySlots, Object::NodePortAffinityEndpoints),
         };
         let store = || vec![Expr::SetMeta(Meta::Priority, FIRST)];
         let choose = |comment| rule(comment, [self.in_slot(slot, slots), store()]);
-        let remember = |how| self.remember(memory, how);
+        let remember = |how| self.remember(Object::Affinity, how);
         let for_so_long = Remember::For(Duration::from_secs(seconds.into()));
         let go = || rule("", [self.find(endpoints, Find::Load(FIRST)), vec![self.dnat()]]);
         vec![
@@ -92,7 +88,7 @@ impl Rules<'_> {
             ),
             rule(
                 "the endpoint of this client",
-                [self.find(memory, Find::Load(FIRST)), store()],
+                [self.find(Object::Affinity, Find::Load(FIRST)), store()],
             ),
             go(),
             rule("it is gone: another one", [remember(Remember::NoLonger)]),

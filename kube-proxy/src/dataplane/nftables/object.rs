@@ -26,6 +26,7 @@ const ANY_SLOT: Field = Field::Slot {
 pub(super) enum Object {
     ClusterIps,
     NodePortIps,
+    LocalhostNodePorts,
     HairpinConnections,
     FirewallIps,
     SourceRanges,
@@ -36,7 +37,6 @@ pub(super) enum Object {
     AffinitySlots,
     NodePortAffinitySlots,
     Affinity,
-    NodePortAffinity,
     NoEndpointServices,
     NoEndpointNodePorts,
     ServiceIps,
@@ -61,6 +61,7 @@ impl Object {
     pub(super) const ALL: [Self; 17] = [
         Self::ClusterIps,
         Self::NodePortIps,
+        Self::LocalhostNodePorts,
         Self::HairpinConnections,
         Self::FirewallIps,
         Self::SourceRanges,
@@ -71,7 +72,6 @@ impl Object {
         Self::AffinitySlots,
         Self::NodePortAffinitySlots,
         Self::Affinity,
-        Self::NodePortAffinity,
         Self::NoEndpointServices,
         Self::NoEndpointNodePorts,
         Self::ServiceIps,
@@ -82,6 +82,7 @@ impl Object {
         match self {
             Self::ClusterIps => "cluster-ips",
             Self::NodePortIps => "nodeport-ips",
+            Self::LocalhostNodePorts => "localhost-nodeports",
             Self::HairpinConnections => "hairpin-connections",
             Self::FirewallIps => "firewall-ips",
             Self::SourceRanges => "source-ranges",
@@ -92,7 +93,6 @@ impl Object {
             Self::AffinitySlots => "affinity-slots",
             Self::NodePortAffinitySlots => "nodeport-affinity-slots",
             Self::Affinity => "affinity",
-            Self::NodePortAffinity => "nodeport-affinity",
             Self::NoEndpointServices => "no-endpoint-services",
             Self::NoEndpointNodePorts => "no-endpoint-nodeports",
             Self::ServiceIps => "service-ips",
@@ -105,6 +105,7 @@ impl Object {
         match self {
             Self::ClusterIps => "ClusterIPs in use: other ports of theirs are rejected",
             Self::NodePortIps => "node addresses that accept node ports",
+            Self::LocalhostNodePorts => "node ports with an endpoint for processes of this host",
             Self::HairpinConnections => "a pod that reaches itself through a Service is masqueraded",
             Self::FirewallIps => "destinations that only source-ranges may use",
             Self::SourceRanges => "who may use firewall-ips",
@@ -112,7 +113,7 @@ impl Object {
             Self::NodePortEndpoints => "endpoint by slot; from 1000000 on: of this node",
             Self::AffinityEndpoints | Self::NodePortAffinityEndpoints => "endpoint by number",
             Self::AffinitySlots | Self::NodePortAffinitySlots => "number of the endpoint by slot",
-            Self::Affinity | Self::NodePortAffinity => "number of the endpoint that a client stays with",
+            Self::Affinity => "number of the endpoint that a client stays with, by ServicePort",
             Self::NoEndpointServices => "Services without an endpoint for this packet",
             Self::NoEndpointNodePorts => "node ports without an endpoint for this packet",
             Self::ServiceIps => "ClusterIPs, external IPs and load-balancer IPs",
@@ -122,18 +123,20 @@ impl Object {
 
     /// The fields of its key.
     pub(super) fn key(self) -> &'static [Field] {
-        use Field::{Destination, EndpointId, Port, Protocol, ProtocolOfInterval, Source};
+        use Field::{AffinityGroup, Destination, EndpointId, Port, Protocol, ProtocolOfInterval, Source};
         match self {
             Self::ClusterIps | Self::NodePortIps => &[Destination],
-            Self::HairpinConnections | Self::Affinity => &[Source, Destination, Protocol, Port],
-            Self::NodePortAffinity => &[Source, Protocol, Port],
+            Self::HairpinConnections => &[Source, Destination, Protocol, Port],
+            Self::Affinity => &[AffinityGroup, Source],
             Self::AffinityEndpoints => &[Destination, Protocol, Port, EndpointId],
             Self::NodePortAffinityEndpoints => &[Protocol, Port, EndpointId],
             Self::SourceRanges => &[Destination, ProtocolOfInterval, Port, Source],
             Self::ServiceEndpoints | Self::AffinitySlots => &[Destination, Protocol, Port, ANY_SLOT],
             Self::NodePortEndpoints | Self::NodePortAffinitySlots => &[Protocol, Port, ANY_SLOT],
             Self::FirewallIps | Self::NoEndpointServices | Self::ServiceIps => &[Destination, Protocol, Port],
-            Self::NoEndpointNodePorts | Self::ServiceNodePorts => &[Protocol, Port],
+            Self::LocalhostNodePorts | Self::NoEndpointNodePorts | Self::ServiceNodePorts => {
+                &[Protocol, Port]
+            }
         }
     }
 
@@ -142,6 +145,7 @@ impl Object {
         match self {
             Self::ClusterIps
             | Self::NodePortIps
+            | Self::LocalhostNodePorts
             | Self::HairpinConnections
             | Self::FirewallIps
             | Self::SourceRanges => Carries::Nothing,
@@ -149,9 +153,7 @@ impl Object {
             | Self::NodePortEndpoints
             | Self::AffinityEndpoints
             | Self::NodePortAffinityEndpoints => Carries::Endpoint,
-            Self::AffinitySlots | Self::NodePortAffinitySlots | Self::Affinity | Self::NodePortAffinity => {
-                Carries::EndpointId
-            }
+            Self::AffinitySlots | Self::NodePortAffinitySlots | Self::Affinity => Carries::EndpointId,
             _ => Carries::Verdict,
         }
     }
@@ -163,7 +165,7 @@ impl Object {
 
     /// Rules add its elements and time takes them away; this program does neither.
     fn is_written_by_rules(self) -> bool {
-        matches!(self, Self::Affinity | Self::NodePortAffinity)
+        self == Self::Affinity
     }
 
     /// The fields of its elements' values.
@@ -236,7 +238,7 @@ fn type_of(fields: &[Field], layout: &Layout) -> u32 {
             Field::Source | Field::Destination => layout.address_type,
             Field::Protocol | Field::ProtocolOfInterval => 12,
             Field::Port => 13,
-            Field::EndpointId => 23,
+            Field::EndpointId | Field::AffinityGroup => 23,
             Field::Slot { .. } => 4,
         };
         number << 6 | field
@@ -254,7 +256,7 @@ fn byte_length(field: Field, layout: &Layout) -> u32 {
         Field::Source | Field::Destination => layout.address,
         Field::Protocol | Field::ProtocolOfInterval => 1,
         Field::Port => 2,
-        Field::EndpointId | Field::Slot { .. } => 4,
+        Field::EndpointId | Field::AffinityGroup | Field::Slot { .. } => 4,
     }
 }
 
@@ -298,7 +300,8 @@ fn typeof_field(field: Field, layout: &Layout) -> Vec<u8> {
         }
         Field::Protocol | Field::ProtocolOfInterval => typeof_expression(META, &numbers(&[L4PROTO])),
         Field::Port => typeof_expression(PAYLOAD, &numbers(&[TRANSPORT_HEADER, DESTINATION_PORT])),
-        Field::EndpointId => typeof_expression(META, &numbers(&[PRIORITY])),
+        // No map with the group in its key says its type so; nft has a name for it.
+        Field::EndpointId | Field::AffinityGroup => typeof_expression(META, &numbers(&[PRIORITY])),
         Field::Slot { count, first } => typeof_expression(NUMGEN, &numbers(&[RANDOM, count, first])),
     }
 }

@@ -8,24 +8,34 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::affinity::{MOST_NUMBERED, PortGroup, numbers};
 use super::chain::{Chain, Entitlement, Reach, Sources};
 use super::entry::{Action, Backend, Destination, FIRST_LOCAL_SLOT, Frontend, Key, Target, Value, comment};
-use super::seats::{Seated, numbers, seat};
+use super::seats::{Seated, Seats, seat};
+use crate::model::object::Protocol;
 use crate::model::view::{AddressKind, Delivery, EndpointList, ServiceAddress, ServicePortView, ServiceView};
 
-/// The elements that carry a Service. `knows_pods` says, by family, whether pods are told from others.
-pub(super) fn plan(view: &ServiceView, knows_pods: [bool; 2], seated: &Seated) -> Vec<(Key, Value)> {
+/// The elements that carry a Service. `groups` are those of its ports with session affinity.
+pub(super) fn plan(
+    view: &ServiceView,
+    node: Node,
+    seated: &Seated,
+    groups: &[PortGroup],
+) -> Vec<(Key, Value)> {
     let name = view.name.to_string();
     let mut entries = Vec::new();
     for port in &view.ports {
         let mut planned = Port {
             port,
-            knows_pods: knows_pods[port.family as usize],
+            knows_pods: node.knows_pods[port.family as usize],
+            localhost: node.localhost[port.family as usize],
             comment: comment(&name, &port.port_name),
-            cluster: List::default(),
-            local: List::default(),
+            affinity: None,
+            cluster: Seats::default(),
+            local: Seats::default(),
             entries: &mut entries,
         };
+        planned.affinity = planned.affinity(groups);
         planned.cluster = planned.seated(EndpointList::Cluster, seated);
         planned.local = planned.seated(EndpointList::Local, seated);
         for address in &port.addresses {
@@ -36,39 +46,62 @@ pub(super) fn plan(view: &ServiceView, knows_pods: [bool; 2], seated: &Seated) -
     entries
 }
 
+/// What the plan has to know about the node, by family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    /// Pods are told from others.
+    pub(super) knows_pods: [bool; 2],
+    /// Node ports are served on the loopback address.
+    pub(super) localhost: [bool; 2],
+}
+
 /// One ServicePort being planned.
 struct Port<'a> {
     port: &'a ServicePortView,
     knows_pods: bool,
+    localhost: bool,
     comment: Box<str>,
-    cluster: List,
-    local: List,
+    affinity: Option<Affinity>,
+    cluster: Seats,
+    local: Seats,
     entries: &'a mut Vec<(Key, Value)>,
 }
 
-/// One of its endpoint lists.
-#[derive(Default)]
-struct List {
-    /// By slot.
-    backends: Vec<Backend>,
-    /// Of those that clients stay with.
-    numbers: HashMap<Backend, u32>,
+/// Session affinity of a ServicePort.
+#[derive(Clone, Copy)]
+struct Affinity {
+    seconds: u32,
+    group: u32,
 }
 
 impl Port<'_> {
-    fn seated(&self, list: EndpointList, seated: &Seated) -> List {
+    /// None beyond the number of endpoints that can be told apart.
+    fn affinity(&self, groups: &[PortGroup]) -> Option<Affinity> {
+        let port = self.port;
+        let most = port.cluster_endpoints.len().max(port.local_endpoints.len());
+        let seconds = port.affinity.filter(|_| most <= MOST_NUMBERED)?;
+        let same = |held: &&PortGroup| *held.port_name == *port.port_name && held.protocol == port.protocol;
+        let group = groups.iter().find(same)?.group;
+        Some(Affinity { seconds, group })
+    }
+
+    fn seated(&self, list: EndpointList, seated: &Seated) -> Seats {
         let endpoints = match list {
             EndpointList::Cluster => &self.port.cluster_endpoints,
             EndpointList::Local => &self.port.local_endpoints,
         };
         let frontends = self.port.addresses.iter().map(|address| self.frontend(address));
         let mut held = frontends.filter_map(|frontend| seated.get(&(frontend, list)));
-        let backends = seat(endpoints, held.next());
-        let numbers = match self.port.affinity {
-            Some(_) => numbers(list, &backends),
+        let held = held.next();
+        let backends = seat(endpoints, held.map(|seats| &*seats.backends));
+        let numbers = match self.affinity {
+            Some(Affinity { group, .. }) => {
+                let none = HashMap::new();
+                numbers(list, group, &backends, held.map_or(&none, |seats| &seats.numbers))
+            }
             None => HashMap::new(),
         };
-        List { backends, numbers }
+        Seats { backends, numbers }
     }
 
     fn frontend(&self, address: &ServiceAddress) -> Frontend {
@@ -82,7 +115,7 @@ impl Port<'_> {
         }
     }
 
-    fn list(&self, list: EndpointList) -> &List {
+    fn list(&self, list: EndpointList) -> &Seats {
         match list {
             EndpointList::Cluster => &self.cluster,
             EndpointList::Local => &self.local,
@@ -100,6 +133,10 @@ impl Port<'_> {
         let by_source = [pods, address.from_host, outside].map(|delivery| self.served(delivery));
         self.refusal(frontend, by_source);
         self.verdicts(frontend, by_source);
+        if address.kind == AddressKind::NodePort && self.serves_localhost(by_source) {
+            self.entries
+                .push((Key::LocalhostNodePort(frontend), Value::Present));
+        }
         if address.kind == AddressKind::ClusterIp
             && let Some(ip) = address.ip
         {
@@ -110,6 +147,11 @@ impl Port<'_> {
             let range = |range: &IpNet| (Key::SourceRange(frontend, Box::new(*range)), Value::Present);
             self.entries.extend(ranges.iter().map(range));
         }
+    }
+
+    /// The kernel can give a packet of TCP or UDP another source; for SCTP it does not know the checksum.
+    fn serves_localhost(&self, [_, from_host, _]: [Delivery; 3]) -> bool {
+        self.localhost && self.port.protocol != Protocol::Sctp && matches!(from_host, Delivery::To { .. })
     }
 
     /// A delivery to a list without endpoints would be a division by zero: it refuses.
@@ -147,7 +189,7 @@ impl Port<'_> {
         let only = lists
             .into_iter()
             .find(|list| by_source.iter().all(|delivery| goes_to(*delivery, *list)));
-        let affinity = self.port.affinity;
+        let affinity = self.affinity.map(|affinity| affinity.seconds);
         let chain = match only {
             Some(list) => Chain::Endpoints {
                 reach,
@@ -191,7 +233,7 @@ impl Port<'_> {
     }
 
     fn slots(&mut self, frontend: Frontend, list: EndpointList) {
-        let (first, List { backends, numbers }) = match list {
+        let (first, Seats { backends, numbers }) = match list {
             EndpointList::Cluster => (0, &self.cluster),
             EndpointList::Local => (FIRST_LOCAL_SLOT, &self.local),
         };

@@ -50,6 +50,8 @@ pub(super) struct Rules<'a> {
     pub(super) layout: &'static Layout,
     pub(super) local_traffic: &'a LocalTraffic,
     pub(super) masquerade_mark: u32,
+    /// Node ports may be served at the loopback address.
+    pub(super) localhost_node_ports: bool,
 }
 
 pub(super) fn rule(comment: &'static str, parts: impl IntoIterator<Item = Vec<Expr>>) -> Rule {

@@ -6,10 +6,10 @@ use std::time::Instant;
 use super::Nftables;
 use super::apply::{Culprits, PATIENCE, Refusals};
 use super::config::{Config, NodePorts};
-use super::constant::base_chains;
 use super::entry::Key;
 use super::failure::explain;
 use super::kernel::Kernel;
+use super::memory::Numbers;
 use super::pending::{Change, Held};
 use super::transaction::{Blame, Transaction};
 use crate::dataplane::{CommitError, CommitReport};
@@ -36,6 +36,7 @@ impl Nftables {
                 .iter()
                 .map(|entry| addition(entry.key, entry.value))
                 .collect(),
+            numbers: Numbers::of(&self.ledger),
             report,
         };
         let LeftOut { groups, guilty } = takeover.run(now)?;
@@ -87,6 +88,8 @@ struct Takeover<'a> {
     node_ports: &'a NodePorts,
     /// Everything that the ledger wants, as changes to nothing.
     changes: Vec<Change<'a>>,
+    /// By which clients are remembered.
+    numbers: Numbers,
     report: &'a mut CommitReport,
 }
 
@@ -144,14 +147,23 @@ impl<'a> Takeover<'a> {
     fn at_once(&mut self, now: Instant) -> Result<LeftOut, CommitError> {
         let mut included: Vec<usize> = (0..self.changes.len()).collect();
         let mut left_out = LeftOut::default();
+        let mut remembers = true;
         for round in 0.. {
-            let sealed = self.replacement(&included).seal();
+            let mut replacement = self.replacement(&included);
+            if remembers {
+                self.carry_over(&mut replacement);
+            }
+            let sealed = replacement.seal();
             let failures = self.kernel.send(&sealed, self.report)?;
             if failures.is_empty() {
                 break;
             }
             let culprits = Culprits::of(&sealed, &failures);
             if let Some(failure) = culprits.structure {
+                if std::mem::take(&mut remembers) {
+                    // Should that be to blame, then rather a client gets another endpoint than all get none.
+                    continue;
+                }
                 return Err(explain(&self.config.table, &sealed, failure));
             }
             let mut suspects = culprits.unnamed;
@@ -172,6 +184,23 @@ impl<'a> Takeover<'a> {
         }
         self.count(&included, now);
         Ok(left_out)
+    }
+
+    /// Adds what the tables to be replaced remember of clients, as late as can be: what they learn from now on
+    /// goes with them.
+    fn carry_over(&mut self, replacement: &mut Transaction<'_>) {
+        for &family in &self.config.families {
+            match self.numbers.translate(self.kernel, &self.config.table, family) {
+                Ok(remembered) if remembered.is_empty() => {}
+                Ok(remembered) => {
+                    tracing::debug!(ip_family = %family, clients = remembered.len(), "Session affinity carried over");
+                    replacement.remembered(family, &remembered);
+                }
+                Err(err) => {
+                    tracing::warn!(ip_family = %family, %err, "Clients are not remembered over this start");
+                }
+            }
+        }
     }
 
     fn replacement(&self, included: &[usize]) -> Transaction<'a> {
@@ -196,8 +225,8 @@ impl<'a> Takeover<'a> {
     fn structure(&self, transaction: &mut Transaction<'_>, included: &[usize]) {
         for &family in &self.config.families {
             transaction.sets(family);
-            let on_all = self.node_ports.on_all(family);
-            for chain in self.config.rules(family).constant_chains(on_all) {
+            let node_ports = self.node_ports.rules(family);
+            for chain in self.config.rules(family).constant_chains(node_ports) {
                 transaction.chain(family, &chain);
             }
         }
@@ -217,7 +246,8 @@ impl<'a> Takeover<'a> {
     /// The chains that the kernel calls.
     fn hook(&self, transaction: &mut Transaction<'_>) {
         for &family in &self.config.families {
-            for chain in base_chains() {
+            let node_ports = self.node_ports.rules(family);
+            for chain in self.config.rules(family).base_chains(node_ports) {
                 transaction.chain(family, &chain);
             }
         }

@@ -1,7 +1,9 @@
 //! One transaction as netlink messages, and which change each part of it stands for. Pure.
 
 use super::encode::{Attributes, Batch, MessageType, flag, message_at};
+use super::entry::encode_remembered;
 use super::layout::Layout;
+use super::memory::Remembered;
 use super::object::{Object, user_data};
 use super::pending::{Change, Held};
 use super::rules::ChainRules;
@@ -196,6 +198,22 @@ impl<'a> Transaction<'a> {
                 }
             });
         }
+    }
+
+    /// Adds what is remembered of clients.
+    pub(super) fn remembered(&mut self, family: Family, remembered: &[Remembered]) {
+        let Self { table, batch, .. } = self;
+        batch.list(
+            (MessageType::NewElement, family, flag::CREATE),
+            |message| {
+                message.string(NFTA_SET_ELEM_LIST_TABLE, table);
+                message.string(NFTA_SET_ELEM_LIST_SET, Object::Affinity.name());
+            },
+            NFTA_SET_ELEM_LIST_ELEMENTS,
+            remembered,
+            |list, remembered| encode_remembered(remembered, list),
+            |_, _, _| {},
+        );
     }
 
     fn elements(

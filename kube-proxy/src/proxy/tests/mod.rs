@@ -25,6 +25,7 @@ struct Told {
     services: Vec<(String, bool)>,
     external_ips: usize,
     node_ports: Vec<(Family, NodePortAddresses)>,
+    localhost: Vec<(Family, Option<IpAddr>)>,
 }
 
 type Answer = Result<CommitReport, CommitError>;
@@ -53,6 +54,10 @@ impl Dataplane for Fake {
 
     fn set_node_port_addresses(&mut self, family: Family, addresses: NodePortAddresses) {
         self.told.node_ports.push((family, addresses));
+    }
+
+    fn set_localhost_node_ports(&mut self, family: Family, source: Option<IpAddr>) {
+        self.told.localhost.push((family, source));
     }
 
     fn commit(&mut self) -> Answer {

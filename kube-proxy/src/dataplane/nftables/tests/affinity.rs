@@ -115,6 +115,65 @@ fn a_client_stays_with_its_endpoint_while_others_come_and_go() {
 }
 
 #[test]
+fn a_client_has_one_endpoint_at_all_addresses_of_a_service_port_and_keeps_it_over_a_restart() {
+    let mut proxied = Proxied::new();
+    let web = sticky(&proxied, &ALL, Some(600));
+    proxied.update(&web);
+    let cases = || {
+        let sources = ["b", "node-1"];
+        families_and_protocols().flat_map(move |case| sources.map(move |from| (case, from)))
+    };
+    let mut first = Vec::new();
+    for ((family, _, protocol), from) in cases() {
+        let who = answering(&proxied, from, (family, protocol), "virtual-ip", 1);
+        for to in ["virtual-ip", "lb", "node-1"] {
+            let others = answering(&proxied, from, (family, protocol), to, 8);
+            assert_eq!(others, who, "{protocol} over {family} from {from} to {to}");
+        }
+        first.push(who);
+    }
+    // Successors; for one of them all numbers are others, since the Service has another name.
+    for successor in ["web", "other", "web"] {
+        proxied.dataplane = Nftables::new(config());
+        let web = ServiceView {
+            name: name(successor),
+            ..web.clone()
+        };
+        proxied.update(&web);
+        for (((family, _, protocol), from), who) in cases().zip(&first) {
+            for to in ["virtual-ip", "node-1"] {
+                let now = answering(&proxied, from, (family, protocol), to, 4);
+                assert_eq!(&now, who, "{protocol} over {family} from {from} to {to}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_left_of_the_timeout_is_carried_over_a_restart() {
+    let mut proxied = Proxied::new();
+    let web = sticky(&proxied, &ALL, Some(600));
+    proxied.update(&web);
+    let tcp = (Family::V4, probe::Protocol::Tcp);
+    answering(&proxied, "client", tcp, "virtual-ip", 1);
+    let left = |proxied: &Proxied| {
+        let node = &proxied.lab.member("node-1").unwrap().namespace;
+        let listed = node
+            .run("nft", &["list", "map", "ip", "kube-proxy", "affinity"])
+            .unwrap();
+        assert_eq!(listed.matches("timeout 10m").count(), 1, "{listed}");
+        let expires = listed.split("expires ").nth(1).unwrap();
+        expires.split(' ').next().unwrap().to_owned()
+    };
+    assert!(left(&proxied).starts_with("9m5"), "{}", left(&proxied));
+    std::thread::sleep(Duration::from_millis(1100));
+    proxied.dataplane = Nftables::new(config());
+    proxied.update(&web);
+    let now = left(&proxied);
+    assert!(now.starts_with("9m5") && !now.starts_with("9m59"), "{now}");
+}
+
+#[test]
 fn a_client_that_was_silent_for_the_timeout_is_forgotten() {
     let mut proxied = Proxied::new();
     let web = sticky(&proxied, &ALL, Some(1));

@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use super::*;
 use crate::dataplane::CommitError;
 use crate::dataplane::nftables::chain::{Chain, Reach, Sources};
-use crate::dataplane::nftables::constant::base_chains;
+use crate::dataplane::nftables::config::NodePorts;
 use crate::dataplane::nftables::failure::{explain, unreachable};
 use crate::dataplane::nftables::object::Object;
 use crate::dataplane::nftables::socket::Failure;
@@ -94,7 +94,9 @@ fn what_the_kernel_lacks_is_named_by_what_was_asked_of_it() {
     let mut transaction = Transaction::new("kube-proxy");
     transaction.table(Family::V6);
     transaction.sets(Family::V4);
-    for chain in base_chains() {
+    let config = config();
+    let rules = config.rules(Family::V4);
+    for chain in rules.base_chains(NodePorts::default().rules(Family::V4)) {
         transaction.chain(Family::V4, &chain);
     }
     let sealed = transaction.seal();
@@ -116,7 +118,7 @@ fn what_the_kernel_lacks_is_named_by_what_was_asked_of_it() {
             "lacks nf_tables for IPv6 (CONFIG_NF_TABLES_IPV6)",
         ),
         (
-            6,
+            Object::SourceRanges as u32 + 2,
             Errno::EOPNOTSUPP,
             "lacks what the set source-ranges needs (Linux 5.13)",
         ),

@@ -10,7 +10,7 @@ use super::*;
 pub(super) struct Proxied {
     pub(super) lab: Lab,
     _servers: Vec<Server>,
-    dataplane: Nftables,
+    pub(super) dataplane: Nftables,
 }
 
 impl Proxied {
@@ -202,7 +202,7 @@ fn a_service_without_endpoints_refuses_and_so_do_other_ports_of_a_cluster_ip() {
 }
 
 #[test]
-fn node_ports_answer_on_the_chosen_addresses_only_and_never_on_loopback() {
+fn node_ports_answer_on_the_chosen_addresses_only_and_on_loopback_only_where_that_is_wanted() {
     let mut proxied = Proxied::new();
     let ports: Vec<_> = families_and_protocols()
         .map(|(family, protocol, _)| {
@@ -247,6 +247,60 @@ fn node_ports_answer_on_the_chosen_addresses_only_and_never_on_loopback() {
     proxied.update(&web);
     assert!(answers(&proxied, "client", Family::V4, true));
     assert!(answers(&proxied, "client", Family::V6, true));
+}
+
+#[test]
+fn node_ports_at_the_loopback_address_come_and_go_with_a_source_and_with_their_endpoints() {
+    let mut proxied = Proxied::new();
+    let with = |proxied: &Proxied, pods: &[&str]| {
+        let ports = families_and_protocols().map(|(family, protocol, _)| {
+            let delivery = if pods.is_empty() {
+                [Delivery::Reject; 3]
+            } else {
+                EXTERNAL
+            };
+            let node_port = service_address(AddressKind::NodePort, None, 30080, delivery);
+            service_port(proxied, (family, protocol), pods, &[node_port])
+        });
+        view("web", ports.collect::<Vec<_>>())
+    };
+    let served = with(&proxied, &["a", "c"]);
+    let unserved = with(&proxied, &[]);
+    let localhost = |family| match family {
+        Family::V4 => IpAddr::from([127, 0, 0, 1]),
+        Family::V6 => "::1".parse().unwrap(),
+    };
+    let set = |proxied: &mut Proxied, wanted: bool| {
+        for family in Family::ALL {
+            let source = wanted.then(|| proxied.ip("node-1", family));
+            proxied.dataplane.set_localhost_node_ports(family, source);
+        }
+    };
+    for (wanted, view, answers) in [
+        (false, &served, false),
+        (true, &served, true),
+        (true, &unserved, false),
+        (true, &served, true),
+        (false, &served, false),
+    ] {
+        set(&mut proxied, wanted);
+        proxied.update(view);
+        for (family, _, protocol) in families_and_protocols() {
+            // The plan leaves it out.
+            if protocol == probe::Protocol::Sctp {
+                continue;
+            }
+            let outcome = proxied.ask("node-1", protocol, SocketAddr::new(localhost(family), 30080));
+            let what = format!("{protocol} over {family}: {outcome}");
+            match outcome.answer() {
+                Some(answer) => assert!(
+                    answers && answer.seen_as() == proxied.ip("node-1", family),
+                    "{what}"
+                ),
+                None => assert!(!answers && matches!(outcome, Outcome::Refused(_)), "{what}"),
+            }
+        }
+    }
 }
 
 #[test]
