@@ -4,6 +4,7 @@ mod affinity;
 mod changes;
 mod errors;
 mod listing;
+mod localhost;
 mod packets;
 mod plan;
 mod random;

@@ -250,60 +250,6 @@ fn node_ports_answer_on_the_chosen_addresses_only_and_on_loopback_only_where_tha
 }
 
 #[test]
-fn node_ports_at_the_loopback_address_come_and_go_with_a_source_and_with_their_endpoints() {
-    let mut proxied = Proxied::new();
-    let with = |proxied: &Proxied, pods: &[&str]| {
-        let ports = families_and_protocols().map(|(family, protocol, _)| {
-            let delivery = if pods.is_empty() {
-                [Delivery::Reject; 3]
-            } else {
-                EXTERNAL
-            };
-            let node_port = service_address(AddressKind::NodePort, None, 30080, delivery);
-            service_port(proxied, (family, protocol), pods, &[node_port])
-        });
-        view("web", ports.collect::<Vec<_>>())
-    };
-    let served = with(&proxied, &["a", "c"]);
-    let unserved = with(&proxied, &[]);
-    let localhost = |family| match family {
-        Family::V4 => IpAddr::from([127, 0, 0, 1]),
-        Family::V6 => "::1".parse().unwrap(),
-    };
-    let set = |proxied: &mut Proxied, wanted: bool| {
-        for family in Family::ALL {
-            let source = wanted.then(|| proxied.ip("node-1", family));
-            proxied.dataplane.set_localhost_node_ports(family, source);
-        }
-    };
-    for (wanted, view, answers) in [
-        (false, &served, false),
-        (true, &served, true),
-        (true, &unserved, false),
-        (true, &served, true),
-        (false, &served, false),
-    ] {
-        set(&mut proxied, wanted);
-        proxied.update(view);
-        for (family, _, protocol) in families_and_protocols() {
-            // The plan leaves it out.
-            if protocol == probe::Protocol::Sctp {
-                continue;
-            }
-            let outcome = proxied.ask("node-1", protocol, SocketAddr::new(localhost(family), 30080));
-            let what = format!("{protocol} over {family}: {outcome}");
-            match outcome.answer() {
-                Some(answer) => assert!(
-                    answers && answer.seen_as() == proxied.ip("node-1", family),
-                    "{what}"
-                ),
-                None => assert!(!answers && matches!(outcome, Outcome::Refused(_)), "{what}"),
-            }
-        }
-    }
-}
-
-#[test]
 fn external_traffic_policy_local_keeps_to_this_node_what_comes_from_outside() {
     let mut proxied = Proxied::new();
     let lb = |family, number| net::address::load_balancer_ip(number, lab_family(family));
