@@ -54,6 +54,7 @@ impl Ground {
             pods: pods.to_vec(),
             clients: 0,
             entry: 1,
+            bridge: None,
         })?;
         let node = lab.member("node-1")?;
         let [near, far] = [lab.member("near")?, lab.member("far")?];

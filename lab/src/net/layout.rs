@@ -11,8 +11,13 @@
 //! the sender gets a TCP reset at once. Pods hang on their node by point-to-point links (the node answers
 //! for 169.254.1.1 and fe80::1), so that every packet between pods is routed and tracked by the node. The
 //! node's end of such a link has no global address: masqueraded traffic shows the node's own address.
+//!
+//! Where the topology has a bridge, it stands in the place of those links: the node answers for the same two
+//! addresses on it, and the pods' links are its ports, each isolated from the others. So packets between
+//! pods are still routed, but all of them come in by one interface, the bridge.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -21,7 +26,7 @@ use nix::net::if_::InterfaceFlags;
 
 use super::address::{self, Family, network};
 use super::namespace::Namespace;
-use super::{Member, Role};
+use super::{Member, Role, Topology};
 
 /// Settings of every namespace. They come before any interface, since interfaces copy the defaults.
 const EVERYWHERE: &[(&str, &str)] = &[
@@ -30,6 +35,10 @@ const EVERYWHERE: &[(&str, &str)] = &[
     ("net/ipv6/conf/default/accept_dad", "0"),
     ("net/ipv6/conf/default/accept_ra", "0"),
     ("net/ipv6/conf/default/router_solicitations", "0"),
+    // A node that sends pods' packets back out by the bridge they came from tells the pods of the shorter way,
+    // which would be one past its rules.
+    ("net/ipv6/conf/all/accept_redirects", "0"),
+    ("net/ipv6/conf/default/accept_redirects", "0"),
     // Pings by unprivileged ICMP sockets, whose errors arrive like those of UDP.
     ("net/ipv4/ping_group_range", "0 2147483647"),
 ];
@@ -52,14 +61,20 @@ const FORWARDING: &[(&str, &str)] = &[
 /// The fabric's routes for what comes in from clients.
 const CLIENTS_TABLE: &str = "100";
 
+/// Settings of nodes with a bridge: the rules see a packet when it is routed, not when the bridge takes it.
+const BRIDGING: &[(&str, &str)] = &[
+    ("net/bridge/bridge-nf-call-iptables", "0"),
+    ("net/bridge/bridge-nf-call-ip6tables", "0"),
+];
+
 /// Sets up the whole lab: kernel settings, then links, addresses and routes, the fabric first.
-pub(super) fn build(fabric: &Namespace, members: &[Member], entry: u8) -> Result<()> {
+pub(super) fn build(fabric: &Namespace, members: &[Member], topology: &Topology) -> Result<()> {
     for member in members {
         let is_node = matches!(member.role, Role::Node { .. });
         prepare(&member.namespace, is_node)?;
     }
     prepare(fabric, true)?;
-    run(fabric, &fabric_script(members, entry)?)?;
+    run(fabric, &fabric_script(members, topology.entry)?)?;
     for family in Family::ALL {
         // Not in the script, as ip takes the family of a rule from its command line only.
         let rule = |args: &str| {
@@ -77,7 +92,15 @@ pub(super) fn build(fabric: &Namespace, members: &[Member], entry: u8) -> Result
     // Nodes make the links of their pods, so pods come last.
     for node in members {
         if let Role::Node { number } = node.role {
-            run(&node.namespace, &node_script(number, members)?)?;
+            let links = match &topology.bridge {
+                None => pod_links(number, members)?,
+                Some(bridge) => {
+                    unfilter_bridges(&node.namespace)?;
+                    bridge_of_pods(bridge, number, members)?
+                }
+            };
+            let script = node_script(number, members)? + &links;
+            run(&node.namespace, &script)?;
         }
     }
     for leaf in members {
@@ -114,6 +137,16 @@ fn prepare(namespace: &Namespace, forwards: bool) -> Result<()> {
     namespace.sysctls(EVERYWHERE)?;
     if forwards {
         namespace.sysctls(FORWARDING)
+    } else {
+        Ok(())
+    }
+}
+
+/// Kernels without the bridge's part of netfilter have nothing to switch off.
+fn unfilter_bridges(namespace: &Namespace) -> Result<()> {
+    let has_filter = namespace.enter(|| Path::new("/proc/sys/net/bridge").exists())?;
+    if has_filter {
+        namespace.sysctls(BRIDGING)
     } else {
         Ok(())
     }
@@ -203,26 +236,71 @@ fn node_script(number: u8, members: &[Member]) -> Result<String> {
         )?;
     }
     for member in members {
-        match member.role {
-            Role::Node { number: other } if other != number => {
-                for family in Family::ALL {
-                    let pods = network::pods_of_node(other, family);
-                    writeln!(s, "route add {pods} via {}", member.ip(family))?;
-                }
+        if let Role::Node { number: other } = member.role
+            && other != number
+        {
+            for family in Family::ALL {
+                let pods = network::pods_of_node(other, family);
+                writeln!(s, "route add {pods} via {}", member.ip(family))?;
             }
-            Role::Pod { node, number: pod } if node == number => {
-                let (link, peer) = (format!("veth{pod}"), member.namespace.path());
-                writeln!(s, "link add {link} type veth peer name eth0 netns {peer}")?;
-                s += &up(&link);
-                writeln!(s, "addr add 169.254.1.1/32 dev {link} scope link")?;
-                writeln!(s, "addr add fe80::1/64 dev {link} nodad")?;
-                for family in Family::ALL {
-                    let (pod, src) = (member.ip(family), address::node(number, family));
-                    writeln!(s, "route add {pod} dev {link} src {src}")?;
-                }
-            }
-            _ => {}
         }
+    }
+    Ok(s)
+}
+
+/// A link for each pod of a node.
+fn pod_links(node: u8, members: &[Member]) -> Result<String> {
+    let mut s = String::new();
+    for (link, pod) in pods_of(node, members) {
+        let peer = pod.namespace.path();
+        writeln!(s, "link add {link} type veth peer name eth0 netns {peer}")?;
+        s += &up(&link);
+        s += &gateway(&link)?;
+        s += &routes_to(pod, node, &link)?;
+    }
+    Ok(s)
+}
+
+/// A bridge for the pods of a node; none for none, as a bridge without ports carries nothing.
+fn bridge_of_pods(bridge: &str, node: u8, members: &[Member]) -> Result<String> {
+    let pods: Vec<_> = pods_of(node, members).collect();
+    if pods.is_empty() {
+        return Ok(String::new());
+    }
+    let mut s = format!("link add {bridge} type bridge mcast_snooping 0\n{}", up(bridge));
+    s += &gateway(bridge)?;
+    for (link, pod) in pods {
+        let peer = pod.namespace.path();
+        writeln!(s, "link add {link} type veth peer name eth0 netns {peer}")?;
+        writeln!(s, "link set {link} master {bridge} up")?;
+        writeln!(s, "link set {link} type bridge_slave isolated on")?;
+        s += &routes_to(pod, node, bridge)?;
+    }
+    Ok(s)
+}
+
+/// The pods of a node, with the names of the node's ends of their links.
+fn pods_of(node: u8, members: &[Member]) -> impl Iterator<Item = (String, &Member)> {
+    members.iter().filter_map(move |member| match member.role {
+        Role::Pod { node: on, number } if on == node => Some((format!("veth{number}"), member)),
+        _ => None,
+    })
+}
+
+/// The addresses that pods route by, on the node's end of their link.
+fn gateway(link: &str) -> Result<String> {
+    let mut s = String::new();
+    writeln!(s, "addr add 169.254.1.1/32 dev {link} scope link")?;
+    writeln!(s, "addr add fe80::1/64 dev {link} nodad")?;
+    Ok(s)
+}
+
+/// The routes to a pod of a node.
+fn routes_to(pod: &Member, node: u8, link: &str) -> Result<String> {
+    let mut s = String::new();
+    for family in Family::ALL {
+        let (pod, src) = (pod.ip(family), address::node(node, family));
+        writeln!(s, "route add {pod} dev {link} src {src}")?;
     }
     Ok(s)
 }

@@ -32,6 +32,8 @@ pub struct Topology {
     pub clients: u8,
     /// The number of the node that traffic from outside to ClusterIPs, load-balancer and external IPs enters by.
     pub entry: u8,
+    /// The bridge that every node's pods hang on; without one each hangs on a point-to-point link.
+    pub bridge: Option<String>,
 }
 
 impl Topology {
@@ -42,6 +44,7 @@ impl Topology {
             pods: pods.iter().map(|&(name, node)| (name.to_owned(), node)).collect(),
             clients: 1,
             entry: 1,
+            bridge: None,
         }
     }
 }
@@ -150,7 +153,7 @@ impl Lab {
             members.push(Member::create(&lab, name.clone(), role)?);
         }
         let fabric = Namespace::create(&format!("{lab}-fabric"))?;
-        layout::build(&fabric, &members, topology.entry).with_context(|| format!("lay out {lab}"))?;
+        layout::build(&fabric, &members, topology).with_context(|| format!("lay out {lab}"))?;
         Ok(Self {
             name: lab,
             members,

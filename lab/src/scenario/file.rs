@@ -239,6 +239,7 @@ impl Scenario {
                 .collect(),
             clients: self.clients,
             entry: 1,
+            bridge: None,
         }
     }
 }
