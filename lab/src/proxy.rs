@@ -45,6 +45,19 @@ pub fn config(mode: &str) -> Value {
     })
 }
 
+/// Lays some fields over a configuration, map by map.
+pub(crate) fn overlay(config: &mut Value, fields: &Value) {
+    match (config, fields) {
+        (Value::Object(config), Value::Object(fields)) => {
+            for (key, value) in fields {
+                overlay(config.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (_, Value::Null) => {}
+        (config, fields) => *config = fields.clone(),
+    }
+}
+
 /// A running kube-proxy. It is killed with this value; its rules stay in the node's kernel.
 #[derive(Debug)]
 pub struct KubeProxy {

@@ -14,6 +14,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 mod udp;
+mod uniformity;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +27,7 @@ pub use connection::Connection;
 pub use knock::{Door, Taken, knock};
 pub use shares::Shares;
 pub use steady::{Steady, SteadyReport};
+pub use uniformity::Uniformity;
 
 /// How to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -49,6 +49,22 @@ impl Steady {
         }
     }
 
+    /// Waits until the request that is under way is finished.
+    ///
+    /// # Errors
+    /// When it takes longer than the patience.
+    pub fn finish_one(&self, patience: Duration) -> io::Result<()> {
+        let (made, since) = (self.control.made.load(Ordering::Relaxed), Instant::now());
+        while self.control.made.load(Ordering::Relaxed) == made {
+            if since.elapsed() > patience {
+                let message = format!("no request of a steady flow was finished within {patience:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// Stops after this many more requests, and reports.
     ///
     /// # Errors

@@ -1,19 +1,21 @@
-//! One question: the same request from several places, and whether what comes back is what should.
+//! One question: a request from some place, and whether what comes back is what should.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use serde::{Deserialize, Deserializer};
 
 use super::expectation::Expectation;
-use super::file::Ask;
 use super::play::running;
 use crate::net::{Family, Lab, Member};
-use crate::probe::{Outcome, Request, requests_until};
+use crate::probe::{Outcome, Protocol, Request, Shares, Uniformity, requests_until};
 use crate::proxy::KubeProxy;
 
 /// How long a change may take to be in force.
-const SETTLING: Duration = Duration::from_secs(10);
+pub(super) const SETTLING: Duration = Duration::from_secs(10);
 /// Pause between tries while it settles.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Timeout of requests while it settles, and of those that should go unanswered.
@@ -26,6 +28,51 @@ const LONG: Duration = Duration::from_secs(4);
 const CONCLUSIVE: usize = 24;
 /// The same for the second time.
 const CONFIRMING: usize = 4;
+/// Requests from which shares are judged; [`Uniformity`] says what they show.
+const SAMPLE: usize = 3000;
+
+/// A request without a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// How.
+    pub protocol: Protocol,
+    /// Whom.
+    pub to: SocketAddr,
+}
+
+impl FromStr for Ask {
+    type Err = anyhow::Error;
+
+    /// `PROTOCOL ADDRESS:PORT`, or `ping ADDRESS`.
+    fn from_str(text: &str) -> Result<Self> {
+        let (protocol, to) = text
+            .split_once(' ')
+            .context("a request is PROTOCOL ADDRESS:PORT")?;
+        if protocol == "ping" {
+            return Ok(Self {
+                protocol: Protocol::Ping,
+                to: (to.parse::<IpAddr>()?, 0).into(),
+            });
+        }
+        let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+            .into_iter()
+            .find(|p| p.to_string() == protocol);
+        // The last colon is the port's, so that IPv6 addresses need no brackets.
+        let (ip, port) = to.rsplit_once(':').context("a port is missing")?;
+        Ok(Self {
+            protocol: protocol.context("the protocol is tcp, udp, sctp or ping")?,
+            to: (ip.parse::<IpAddr>()?, port.parse()?).into(),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Ask {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|error| serde::de::Error::custom(format!("{text}: {error:#}")))
+    }
+}
 
 /// A question to a lab.
 pub(super) struct Question<'a> {
@@ -45,8 +92,11 @@ impl Question<'_> {
     /// When it is not met in time, or not the second time.
     pub(super) fn put(&self, place: &str, expected: &Expectation) -> Result<()> {
         let from = self.lab.member(place)?;
+        // A sample is conclusive by itself.
+        let evenly = matches!(expected, Expectation::Evenly(_));
+        let each = if evenly { CONFIRMING } else { CONCLUSIVE };
         loop {
-            let tried = self.round(from, expected, CONCLUSIVE, SHORT);
+            let tried = self.round(from, expected, each, SHORT);
             if tried.is_ok() {
                 break;
             }
@@ -60,6 +110,9 @@ impl Question<'_> {
             // A second silence would prove little and cost as much again.
             return Ok(());
         }
+        if evenly {
+            return self.sample(from, expected);
+        }
         let again = self.round(from, expected, CONFIRMING, LONG);
         again.context("the expectation was met, but not the second time")
     }
@@ -70,11 +123,7 @@ impl Question<'_> {
         let servers = expected.servers();
         let least = (each * servers.len()).max(1);
         let most = least.max(CONCLUSIVE * servers.len());
-        let request = Request {
-            protocol: self.ask.protocol,
-            to: self.ask.to,
-            timeout,
-        };
+        let request = self.request(timeout);
         let admits = |outcome: &Outcome| expected.admits(outcome, |name| self.seen_as(name, from));
         let sticks = matches!(expected, Expectation::AlwaysOneOf(_));
         let enough = |outcomes: &[Outcome]| {
@@ -83,7 +132,7 @@ impl Question<'_> {
             bad || outcomes.len() >= least && all()
         };
         let outcomes = requests_until(&from.namespace, request, most, enough)?;
-        let what = || format!("{} asks {} {}", from.name, self.ask.protocol, self.ask.to);
+        let what = || self.what(from);
         let last = outcomes.last().with_context(what)?;
         admits(last).map_err(|why| anyhow!("{}: {last}; {why:#}", what()))?;
         let (came, missing): (Vec<_>, Vec<_>) = servers
@@ -107,8 +156,43 @@ impl Question<'_> {
         Ok(())
     }
 
+    /// Very many requests: all of them as expected, and each server as likely as the others.
+    fn sample(&self, from: &Member, expected: &Expectation) -> Result<()> {
+        let admits = |outcome: &Outcome| expected.admits(outcome, |name| self.seen_as(name, from));
+        let bad = |outcomes: &[Outcome]| outcomes.last().is_some_and(|last| admits(last).is_err());
+        let outcomes = requests_until(&from.namespace, self.request(LONG), SAMPLE, bad)?;
+        let what = || self.what(from);
+        let last = outcomes.last().with_context(what)?;
+        admits(last).map_err(|why| anyhow!("{}: {last}; {why:#}", what()))?;
+        let mut shares = Shares::default();
+        outcomes.iter().for_each(|outcome| shares.count(outcome));
+        let counts = expected.servers().into_iter();
+        let counts: Vec<_> = counts
+            .map(|server| shares.by_server.get(server).copied().unwrap_or_default())
+            .collect();
+        let uniformity = Uniformity::of(&counts);
+        ensure!(
+            uniformity.is_plausible(),
+            "{}: these are no equal shares ({uniformity}): {shares}",
+            what()
+        );
+        Ok(())
+    }
+
+    fn request(&self, timeout: Duration) -> Request {
+        Request {
+            protocol: self.ask.protocol,
+            to: self.ask.to,
+            timeout,
+        }
+    }
+
+    fn what(&self, from: &Member) -> String {
+        format!("{} asks {} {}", from.name, self.ask.protocol, self.ask.to)
+    }
+
     /// The address behind the words after "seen as".
-    fn seen_as(&self, name: &str, from: &Member) -> Result<std::net::IpAddr> {
+    fn seen_as(&self, name: &str, from: &Member) -> Result<IpAddr> {
         let member = match name {
             "itself" => from,
             "its node" => self.lab.node_of(from)?,

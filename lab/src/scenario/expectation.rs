@@ -8,6 +8,7 @@
 //! | `a b, seen as its node` | …and they saw that of the node whose rules come first: the asker's, or the entry node for a client |
 //! | `a b, on 8081` | …at their port 8081 |
 //! | `a, seen as its node; b, seen as itself` | different things for different servers |
+//! | `evenly a b c` | …and they take equal shares: thousands of requests pass a chi-squared test (the same may follow) |
 //! | `always one of a b` | one of them answers everything (then the same `on` and `seen as` may follow) |
 //! | `pong` | an echo reply |
 //! | `refused` | refused actively: `refused by rule` with an ICMP port-unreachable, `refused by host` with a TCP reset |
@@ -20,6 +21,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Deserializer};
 
+use super::names::Names;
 use crate::probe::{Outcome, RefusedBy};
 use crate::serve::Answer;
 
@@ -28,6 +30,8 @@ use crate::serve::Answer;
 pub enum Expectation {
     /// Answers, each entry for some servers.
     Answers(Vec<Answers>),
+    /// The same, in equal shares.
+    Evenly(Vec<Answers>),
     /// Answers by one of several servers, and always by that one.
     AlwaysOneOf(Answers),
     /// An echo reply.
@@ -55,7 +59,7 @@ impl Expectation {
     /// When it is not: why.
     pub(super) fn admits(&self, outcome: &Outcome, resolve: impl Fn(&str) -> Result<IpAddr>) -> Result<()> {
         let fits = match (self, outcome) {
-            (Self::Answers(_) | Self::AlwaysOneOf(_), Outcome::Ok(answer)) => {
+            (Self::Answers(_) | Self::Evenly(_) | Self::AlwaysOneOf(_), Outcome::Ok(answer)) => {
                 let entry = self.answers().iter().find(|e| e.servers.contains(&answer.server));
                 let entry = entry.with_context(|| format!("{} should not answer", answer.server))?;
                 entry.admits(answer, resolve)?;
@@ -79,7 +83,7 @@ impl Expectation {
 
     fn answers(&self) -> &[Answers] {
         match self {
-            Self::Answers(answers) => answers,
+            Self::Answers(answers) | Self::Evenly(answers) => answers,
             Self::AlwaysOneOf(answers) => std::slice::from_ref(answers),
             _ => &[],
         }
@@ -110,12 +114,21 @@ impl std::str::FromStr for Expectation {
             "refused by host" => Self::Refused(Some(RefusedBy::Reset)),
             "timeout" => Self::Timeout,
             "unreachable" => Self::Unreachable,
-            text => match text.strip_prefix("always one of ") {
-                Some(answers) => Self::AlwaysOneOf(answers.parse()?),
-                None => Self::Answers(text.split(';').map(str::parse).collect::<Result<_>>()?),
-            },
+            text => {
+                if let Some(answers) = text.strip_prefix("always one of ") {
+                    Self::AlwaysOneOf(answers.parse()?)
+                } else if let Some(answers) = text.strip_prefix("evenly ") {
+                    Self::Evenly(several(answers)?)
+                } else {
+                    Self::Answers(several(text)?)
+                }
+            }
         })
     }
+}
+
+fn several(text: &str) -> Result<Vec<Answers>> {
+    text.split(';').map(str::parse).collect()
 }
 
 impl std::str::FromStr for Answers {
@@ -123,17 +136,16 @@ impl std::str::FromStr for Answers {
 
     fn from_str(text: &str) -> Result<Self> {
         let mut parts = text.split(',').map(str::trim);
-        let servers = parts
+        let servers: Names = parts
             .next()
             .unwrap_or_default()
-            .split_whitespace()
-            .map(str::to_owned);
+            .parse()
+            .with_context(|| format!("the servers of {text:?}"))?;
         let mut answers = Self {
-            servers: servers.collect(),
+            servers: servers.iter().map(str::to_owned).collect(),
             port: None,
             seen_as: None,
         };
-        ensure!(!answers.servers.is_empty(), "{text:?} names no server");
         for part in parts {
             if let Some(port) = part.strip_prefix("on ") {
                 answers.port = Some(port.parse()?);
@@ -149,11 +161,13 @@ impl std::str::FromStr for Answers {
 
 impl std::fmt::Display for Expectation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all = |expected: &[Answers]| {
+            let texts: Vec<_> = expected.iter().map(Answers::to_string).collect();
+            texts.join("; ")
+        };
         match self {
-            Self::Answers(expected) => {
-                let texts: Vec<_> = expected.iter().map(Answers::to_string).collect();
-                f.write_str(&texts.join("; "))
-            }
+            Self::Answers(expected) => f.write_str(&all(expected)),
+            Self::Evenly(expected) => write!(f, "evenly {}", all(expected)),
             Self::AlwaysOneOf(expected) => write!(f, "always one of {expected}"),
             Self::Pong => f.write_str("pong"),
             Self::Refused(None) => f.write_str("refused"),

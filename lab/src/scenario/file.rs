@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::ask::Ask;
 use super::expectation::Expectation;
+use super::names::Names;
 use super::placeholder;
 use crate::net::{Family, Topology};
 
@@ -19,12 +21,16 @@ pub struct Scenario {
     /// Number of nodes.
     #[serde(default = "two")]
     pub nodes: u8,
-    /// Pods by name, with the number of their node.
+    /// Pods, with the number of their node: one or more names each, as wherever something is named: `{a: 1,
+    /// p-1..100: 2}`.
     #[serde(default = "usual_pods")]
-    pub pods: BTreeMap<String, u8>,
+    pub pods: BTreeMap<Names, u8>,
+    /// The bridge that every node's pods hang on; without one they hang on links `veth1`, `veth2`, …
+    #[serde(default)]
+    pub bridge: Option<String>,
     /// The pods (and nodes, as pods on the host network) that serve, on [`Scenario::ports`].
     #[serde(default = "usual_servers")]
-    pub servers: Vec<String>,
+    pub servers: Vec<Names>,
     /// The ports that every server serves.
     #[serde(default = "usual_ports")]
     pub ports: Vec<u16>,
@@ -63,20 +69,24 @@ pub struct Scenario {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Step {
-    /// A request, `PROTOCOL ADDRESS:PORT` (ping: no port), made from the places that `expect` names.
-    pub ask: Option<Ask>,
-    /// What becomes of the request, by where it comes from: one or more names of pods, nodes or clients.
-    pub expect: BTreeMap<String, Expectation>,
+    /// A request, `PROTOCOL ADDRESS:PORT` (ping: no port), or a list of them. They are made from the places that
+    /// `expect` names, all at the same time.
+    #[serde(deserialize_with = "one_or_more")]
+    pub ask: Vec<Ask>,
+    /// What becomes of each request, by where it comes from: one or more names of pods, nodes or clients.
+    pub expect: BTreeMap<Names, Expectation>,
     /// What is expected instead in certain modes.
-    pub except_in: BTreeMap<String, BTreeMap<String, Expectation>>,
+    pub except_in: BTreeMap<String, BTreeMap<Names, Expectation>>,
     /// Opens connections that stay open, by name.
     pub hold: BTreeMap<String, Flow>,
     /// Starts flows of new connections that go on in the background, by name.
     pub steady: BTreeMap<String, Flow>,
-    /// Loads rules with `nft -f`, by one or more names of nodes.
-    pub rules: BTreeMap<String, String>,
+    /// Loads rules with `nft -f`, by names of nodes.
+    pub rules: BTreeMap<Names, String>,
+    /// Changes addresses and routes with `ip -batch`, by names of nodes.
+    pub ip: BTreeMap<Names, String>,
     /// Starts serving in pods, on [`Scenario::ports`].
-    pub serve: Vec<String>,
+    pub serve: Vec<Names>,
     /// Objects that are created or changed.
     pub apply: String,
     /// Manifest files that are written, by file name; an empty one is removed.
@@ -95,10 +105,13 @@ pub struct Step {
     pub start: Vec<String>,
     /// Held connections that still work, to the same server.
     pub still: Vec<String>,
+    /// Texts that kube-proxies have logged or log within ten seconds, by names of nodes.
+    pub logged: BTreeMap<Names, String>,
     /// Ends steady flows after some more requests: not one may have failed.
     pub unfailing: Vec<String>,
-    /// Stops serving in pods: listeners and connections are closed.
-    pub unserve: Vec<String>,
+    /// Stops serving in pods: listeners and connections are closed, though none of a steady flow's that is under
+    /// way, as a server that ends gracefully finishes what it began.
+    pub unserve: Vec<Names>,
 }
 
 /// Whether kube-proxies can reach the API.
@@ -109,15 +122,6 @@ pub enum Reachability {
     Unreachable,
     /// New connections are taken.
     Reachable,
-}
-
-/// A request without a source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
-    /// How.
-    pub protocol: crate::probe::Protocol,
-    /// Whom.
-    pub to: std::net::SocketAddr,
 }
 
 /// A connection that is held open, or a flow of new ones.
@@ -134,16 +138,25 @@ pub struct Flow {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum EndpointEntry {
-    /// A ready pod.
-    Pod(String),
+    /// A ready pod, or more.
+    Pod(Names),
     /// A pod with conditions, or other fields of an endpoint.
     Fields {
-        /// The pod.
-        pod: String,
+        /// The pod, or more.
+        pod: Names,
         /// Fields of the endpoint (`hints`, …) or of its conditions (`ready`, `serving`, `terminating`).
         #[serde(flatten)]
         fields: BTreeMap<String, Value>,
     },
+}
+
+impl EndpointEntry {
+    /// The pods that it is about.
+    pub(super) fn pods(&self) -> &Names {
+        match self {
+            Self::Pod(pods) | Self::Fields { pod: pods, .. } => pods,
+        }
+    }
 }
 
 /// Where kube-proxy gets its objects from.
@@ -205,8 +218,8 @@ impl Scenario {
 
     fn parse(text: &str) -> Result<Self> {
         let scenario: Self = serde_saphyr::from_str(text).map_err(|error| anyhow::anyhow!("{error}"))?;
-        for name in &scenario.servers {
-            let known = scenario.pods.contains_key(name) || name.starts_with("node-");
+        for name in scenario.servers.iter().flat_map(Names::iter) {
+            let known = scenario.pod(name).is_some() || name.starts_with("node-");
             ensure!(known, "servers: there is no pod {name}");
         }
         for (number, step) in (1..).zip(&scenario.steps) {
@@ -220,11 +233,17 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// All pods and the numbers of their nodes, in the order in which [`crate::net::Lab::build`] numbers them.
+    fn all_pods(&self) -> impl Iterator<Item = (&str, u8)> {
+        let pods = self.pods.iter();
+        pods.flat_map(|(names, node)| names.iter().map(|name| (name, *node)))
+    }
+
     /// The number of a pod's node and its number there, as [`crate::net::Lab::build`] gives them.
     pub(super) fn pod(&self, name: &str) -> Option<(u8, u8)> {
-        let node = *self.pods.get(name)?;
-        let earlier = self.pods.iter().take_while(|(other, _)| *other != name);
-        let number = earlier.filter(|(_, other)| **other == node).count() + 1;
+        let (_, node) = self.all_pods().find(|(other, _)| *other == name)?;
+        let earlier = self.all_pods().take_while(|(other, _)| *other != name);
+        let number = earlier.filter(|(_, other)| *other == node).count() + 1;
         Some((node, u8::try_from(number).ok()?))
     }
 
@@ -233,36 +252,34 @@ impl Scenario {
         Topology {
             nodes: self.nodes,
             pods: self
-                .pods
-                .iter()
-                .map(|(name, node)| (name.clone(), *node))
+                .all_pods()
+                .map(|(name, node)| (name.to_owned(), node))
                 .collect(),
             clients: self.clients,
             entry: 1,
-            bridge: None,
+            bridge: self.bridge.clone(),
         }
     }
 }
 
 impl Step {
     fn problem(&self) -> Option<&'static str> {
-        match &self.ask {
-            Some(_) if self.expect.is_empty() => Some("ask without expect"),
-            None if !self.expect.is_empty() => Some("expect without ask"),
+        match (self.ask.is_empty(), self.expect.is_empty()) {
+            (false, true) => Some("ask without expect"),
+            (true, false) => Some("expect without ask"),
             _ => None,
         }
     }
 
     /// The expectations of a mode: those of `expect`, replaced by those of `except-in`.
     pub(super) fn expectations(&self, mode: &str) -> BTreeMap<String, Expectation> {
-        let by_place = |map: &BTreeMap<String, Expectation>| -> Vec<(String, Expectation)> {
-            let places = |(names, expectation): (&String, &Expectation)| {
-                let each = names
-                    .split_whitespace()
-                    .map(|name| (name.to_owned(), expectation.clone()));
-                each.collect::<Vec<_>>()
-            };
-            map.iter().flat_map(places).collect()
+        let by_place = |map: &BTreeMap<Names, Expectation>| -> Vec<(String, Expectation)> {
+            let places = map.iter().flat_map(|(names, expectation)| {
+                names
+                    .iter()
+                    .map(move |name| (name.to_owned(), expectation.clone()))
+            });
+            places.collect()
         };
         let mut expectations = BTreeMap::from_iter(by_place(&self.expect));
         if let Some(exceptions) = self.except_in.get(mode) {
@@ -270,35 +287,6 @@ impl Step {
         }
         expectations
     }
-}
-
-impl<'de> Deserialize<'de> for Ask {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        ask(&text).map_err(|error| serde::de::Error::custom(format!("{text}: {error:#}")))
-    }
-}
-
-fn ask(text: &str) -> Result<Ask> {
-    use crate::probe::Protocol;
-    let (protocol, to) = text
-        .split_once(' ')
-        .context("a request is PROTOCOL ADDRESS:PORT")?;
-    if protocol == "ping" {
-        return Ok(Ask {
-            protocol: Protocol::Ping,
-            to: (to.parse::<std::net::IpAddr>()?, 0).into(),
-        });
-    }
-    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
-        .into_iter()
-        .find(|p| p.to_string() == protocol);
-    // The last colon is the port's, so that IPv6 addresses need no brackets.
-    let (ip, port) = to.rsplit_once(':').context("a port is missing")?;
-    Ok(Ask {
-        protocol: protocol.context("the protocol is tcp, udp, sctp or ping")?,
-        to: (ip.parse::<std::net::IpAddr>()?, port.parse()?).into(),
-    })
 }
 
 fn two() -> u8 {
@@ -309,14 +297,14 @@ fn one() -> u8 {
     1
 }
 
-fn usual_pods() -> BTreeMap<String, u8> {
+fn usual_pods() -> BTreeMap<Names, u8> {
     [("a", 1), ("b", 1), ("c", 2), ("x", 1), ("y", 2)]
-        .map(|(name, node)| (name.to_owned(), node))
+        .map(|(name, node)| (Names::one(name), node))
         .into()
 }
 
-fn usual_servers() -> Vec<String> {
-    ["a", "b", "c"].map(str::to_owned).to_vec()
+fn usual_servers() -> Vec<Names> {
+    ["a", "b", "c"].map(Names::one).to_vec()
 }
 
 fn usual_ports() -> Vec<u16> {
@@ -325,6 +313,25 @@ fn usual_ports() -> Vec<u16> {
 
 fn both_families() -> Vec<Family> {
     Family::ALL.to_vec()
+}
+
+/// By hand, since serde would say of a mistake only that it fits neither.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ask>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Asks {
+        One(String),
+        More(Vec<String>),
+    }
+    let texts = match Asks::deserialize(deserializer)? {
+        Asks::One(text) => vec![text],
+        Asks::More(texts) => texts,
+    };
+    let ask = |text: &String| {
+        text.parse()
+            .map_err(|error| serde::de::Error::custom(format!("{text}: {error:#}")))
+    };
+    texts.iter().map(ask).collect()
 }
 
 fn families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Family>, D::Error> {

@@ -20,8 +20,8 @@
 //!   expect: {x node-1: refused}
 //! ```
 //!
-//! [`mod@file`] documents every key, `expectation.rs` how outcomes are written, `placeholder.rs` what stands in
-//! `$(…)`. Unless a scenario says otherwise it is played once for IPv4 and once for IPv6 in every
+//! [`mod@file`] documents every key, `expectation.rs` how outcomes are written, `names.rs` how many pods are named at
+//! once, `placeholder.rs` what stands in `$(…)`. Unless a scenario says otherwise it is played once for IPv4 and once for IPv6 in every
 //! mode, in a lab of two nodes with the pods a and b (on node-1) and c (on node-2), which serve ports 8080 and
 //! 8081 by TCP, UDP and SCTP, the pods x (on node-1) and y (on node-2), which serve nothing, and one client outside.
 //!
@@ -32,6 +32,7 @@ mod ask;
 mod cluster;
 mod expectation;
 pub mod file;
+mod names;
 mod object;
 mod placeholder;
 mod play;

@@ -137,10 +137,11 @@ pub(super) fn slice(
     let key = ObjectKey::of(service)?;
     let ports = service["spec"]["ports"].as_array().map_or(&[][..], Vec::as_slice);
     let ports = ports.iter().map(slice_port).collect::<Result<Vec<_>>>()?;
-    let endpoints = endpoints
-        .iter()
-        .map(|entry| endpoint(entry, family, lab))
-        .collect::<Result<Vec<_>>>()?;
+    let endpoints = endpoints.iter().flat_map(|entry| {
+        let pods = entry.pods().iter();
+        pods.map(|pod| endpoint(pod, entry, family, lab))
+    });
+    let endpoints = endpoints.collect::<Result<Vec<_>>>()?;
     Object::from_value(json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -175,24 +176,20 @@ fn slice_port(port: &Value) -> Result<Value> {
     Ok(json!({ "name": or(&port["name"], ""), "protocol": or(&port["protocol"], "TCP"), "port": target }))
 }
 
-fn endpoint(entry: &EndpointEntry, family: Family, lab: &Lab) -> Result<Value> {
+fn endpoint(pod: &str, entry: &EndpointEntry, family: Family, lab: &Lab) -> Result<Value> {
     let mut conditions = Map::from_iter([("ready".to_owned(), json!(true))]);
     let mut endpoint = Map::new();
-    let pod = match entry {
-        EndpointEntry::Pod(pod) => pod,
-        EndpointEntry::Fields { pod, fields } => {
-            for (name, value) in fields {
-                let is_condition = matches!(name.as_str(), "ready" | "serving" | "terminating");
-                let target = if is_condition {
-                    &mut conditions
-                } else {
-                    &mut endpoint
-                };
-                target.insert(name.clone(), value.clone());
-            }
-            pod
+    if let EndpointEntry::Fields { fields, .. } = entry {
+        for (name, value) in fields {
+            let is_condition = matches!(name.as_str(), "ready" | "serving" | "terminating");
+            let target = if is_condition {
+                &mut conditions
+            } else {
+                &mut endpoint
+            };
+            target.insert(name.clone(), value.clone());
         }
-    };
+    }
     let pod = lab.member(pod)?;
     endpoint.insert("addresses".to_owned(), json!([pod.ip(family)]));
     endpoint.insert("nodeName".to_owned(), json!(lab.node_of(pod)?.name));

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
 use super::Play;
-use super::ask::Question;
+use super::ask::{Question, SETTLING};
 use super::cluster::Cluster;
 use super::file::{EndpointEntry, Flow, Scenario, Step};
+use super::names::Names;
 use super::object;
 use crate::net::Lab;
 use crate::probe::{Connection, Outcome, Request, Steady};
@@ -163,7 +164,7 @@ impl Stage {
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
-        if step.ask.is_none() {
+        if step.ask.is_empty() {
             self.changed = Instant::now();
         }
         self.ask(step)?;
@@ -175,12 +176,8 @@ impl Stage {
             let steady = Steady::start(&from.namespace, request(flow), FLOW_PAUSE);
             self.steady.insert(name.clone(), steady);
         }
-        for (nodes, rules) in &step.rules {
-            for node in nodes.split_whitespace() {
-                let node = &self.lab.member(node)?.namespace;
-                node.run_with_input("nft", &["-f", "-"], rules)?;
-            }
-        }
+        self.run_on_nodes("nft", &["-f", "-"], &step.rules)?;
+        self.run_on_nodes("ip", &["-batch", "-"], &step.ip)?;
         self.serve(&step.serve)?;
         if let Some(reachability) = step.api {
             self.cluster.reach(reachability)?;
@@ -201,36 +198,35 @@ impl Stage {
         for name in &step.still {
             self.still(name)?;
         }
+        for (nodes, text) in &step.logged {
+            nodes.iter().try_for_each(|node| self.logged(node, text))?;
+        }
         for name in &step.unfailing {
             self.unfailing(name)?;
         }
-        for pod in &step.unserve {
-            ensure!(
-                self.servers.remove(pod).is_some(),
-                "unserve: {pod} serves nothing"
-            );
-        }
-        Ok(())
+        self.unserve(&step.unserve)
     }
 
-    /// All places at the same time, since each may have to wait.
+    /// All places and requests at the same time, since each may have to wait.
     fn ask(&self, step: &Step) -> Result<()> {
-        let Some(ask) = &step.ask else {
-            return Ok(());
-        };
-        let question = Question {
-            lab: &self.lab,
-            family: self.play.family,
-            ask,
-            changed: self.changed,
-            proxies: &self.proxies,
-        };
         let expectations = step.expectations(self.play.mode);
+        let questions: Vec<_> = step
+            .ask
+            .iter()
+            .map(|ask| Question {
+                lab: &self.lab,
+                family: self.play.family,
+                ask,
+                changed: self.changed,
+                proxies: &self.proxies,
+            })
+            .collect();
         let problems: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = expectations
-                .iter()
-                .map(|(place, expected)| scope.spawn(|| question.put(place, expected)))
-                .collect();
+            let asked = questions.iter().flat_map(|question| {
+                let places = expectations.iter();
+                places.map(move |(place, expected)| scope.spawn(move || question.put(place, expected)))
+            });
+            let threads: Vec<_> = asked.collect();
             let results = threads.into_iter().map(thread::ScopedJoinHandle::join);
             let results = results.map(|result| result.unwrap_or_else(|_| Err(anyhow!("a probe panicked"))));
             results
@@ -287,10 +283,46 @@ impl Stage {
         Ok(())
     }
 
-    fn serve(&mut self, pods: &[String]) -> Result<()> {
-        for pod in pods {
+    fn serve(&mut self, pods: &[Names]) -> Result<()> {
+        for pod in pods.iter().flat_map(Names::iter) {
             let server = Server::start(self.lab.member(pod)?, &self.scenario.ports)?;
-            self.servers.insert(pod.clone(), server);
+            self.servers.insert(pod.to_owned(), server);
+        }
+        Ok(())
+    }
+
+    fn unserve(&mut self, pods: &[Names]) -> Result<()> {
+        for pod in pods.iter().flat_map(Names::iter) {
+            for steady in self.steady.values() {
+                steady.finish_one(FLOW_TIMEOUT * 2)?;
+            }
+            let served = self.servers.remove(pod);
+            ensure!(served.is_some(), "unserve: {pod} serves nothing");
+        }
+        Ok(())
+    }
+
+    fn run_on_nodes(&self, program: &str, args: &[&str], inputs: &BTreeMap<Names, String>) -> Result<()> {
+        for (nodes, input) in inputs {
+            for node in nodes.iter() {
+                let node = &self.lab.member(node)?.namespace;
+                node.run_with_input(program, args, input)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a kube-proxy has logged a text.
+    fn logged(&self, node: &str, text: &str) -> Result<()> {
+        let proxy = self.proxies.get(node);
+        let proxy = proxy.with_context(|| format!("logged: no kube-proxy runs on {node}"))?;
+        while !proxy.log().contains(text) {
+            running(&self.proxies)?;
+            ensure!(
+                self.changed.elapsed() < SETTLING,
+                "the kube-proxy of {node} has not logged {text:?} ten seconds after the last change"
+            );
+            thread::sleep(Duration::from_millis(10));
         }
         Ok(())
     }
@@ -311,7 +343,7 @@ impl Stage {
 
     fn start(&mut self, nodes: &[String]) -> Result<()> {
         let mut config = proxy::config(self.play.mode);
-        merge(&mut config, &self.scenario.config);
+        proxy::overlay(&mut config, &self.scenario.config);
         let setup = Setup {
             program: self.program.clone(),
             folder: self.folder.path().to_owned(),
@@ -360,18 +392,5 @@ fn request(flow: &Flow) -> Request {
         protocol: flow.ask.protocol,
         to: flow.ask.to,
         timeout: FLOW_TIMEOUT,
-    }
-}
-
-/// Lays `over` over `base`, map by map.
-fn merge(base: &mut serde_json::Value, over: &serde_json::Value) {
-    match (base, over) {
-        (serde_json::Value::Object(base), serde_json::Value::Object(over)) => {
-            for (key, value) in over {
-                merge(base.entry(key.clone()).or_insert(serde_json::Value::Null), value);
-            }
-        }
-        (_, serde_json::Value::Null) => {}
-        (base, over) => *base = over.clone(),
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::ask::Question;
+use super::ask::{Ask, Question};
 use super::expectation::Expectation;
-use super::file::{Ask, Scenario};
+use super::file::Scenario;
+use super::names::Names;
 use super::{Player, folder, object, plays};
 use crate::net::{Family, Lab, Topology};
 use crate::probe::{Outcome, Protocol, RefusedBy};
@@ -46,12 +47,7 @@ fn every_scenario_of_the_repository_can_be_read_in_every_family() {
 
 #[test]
 fn placeholders_become_addresses_of_the_family_in_play() {
-    let ask = |family| {
-        Scenario::read(SCENARIO, family).unwrap().steps[0]
-            .ask
-            .clone()
-            .unwrap()
-    };
+    let ask = |family| Scenario::read(SCENARIO, family).unwrap().steps[0].ask[0].clone();
     let tcp = |to: &str| Ask {
         protocol: Protocol::Tcp,
         to: to.parse().unwrap(),
@@ -63,6 +59,43 @@ fn placeholders_become_addresses_of_the_family_in_play() {
     assert_eq!(names, ["Service/default/web", "Pod/other/a"]);
     assert_eq!(objects[0].value["spec"]["clusterIP"], "fd00:10:96::7");
     assert_eq!(objects[1].value["status"]["podIP"], "10.244.2.11");
+}
+
+#[test]
+fn a_range_of_names_stands_for_all_of_them_wherever_pods_are_named() {
+    let names = |text: &str| text.parse::<Names>().map(|names| names.to_string());
+    assert_eq!(names("x p-9..11").unwrap(), "x p-9 p-10 p-11");
+    for (wrong, reason) in [("p-9..8", "ends before"), ("p..8", "no range"), (" ", "missing")] {
+        let error = format!("{:#}", names(wrong).unwrap_err());
+        assert!(error.contains(reason), "{wrong:?} gave: {error}");
+    }
+    let text = "
+behaviour: A.
+pods: {p-1..3: 1, q-1..2: 2, x: 1}
+servers: [p-1..3 q-2]
+endpoints: {web: [p-1..3, {pod: q-1..2, ready: false}]}
+steps:
+- ask: [tcp $(p-3):80, udp $(q-2):80]
+  expect: {x q-1..2: p-1..3}
+";
+    let scenario = Scenario::read(text, Family::V4).unwrap();
+    let pods: Vec<_> = scenario.topology().pods;
+    let named = |name: &str, node| (name.to_owned(), node);
+    assert_eq!(pods[2..4], [named("p-3", 1), named("q-1", 2)]);
+    assert_eq!(scenario.pod("x"), Some((1, 4)));
+    assert_eq!(scenario.endpoints["web"][1].pods().to_string(), "q-1 q-2");
+    let step = &scenario.steps[0];
+    assert_eq!(step.ask[0], "tcp 10.244.1.13:80".parse().unwrap());
+    assert_eq!(step.ask[1], "udp 10.244.2.12:80".parse().unwrap());
+    let expectations = step.expectations("nftables");
+    let expected = expectations
+        .iter()
+        .map(|(place, expected)| format!("{place}: {expected}"));
+    let expected: Vec<_> = expected.collect();
+    assert_eq!(
+        expected,
+        ["q-1: p-1 p-2 p-3", "q-2: p-1 p-2 p-3", "x: p-1 p-2 p-3"]
+    );
 }
 
 #[test]
@@ -86,6 +119,11 @@ fn what_is_no_scenario_is_refused_with_the_reason() {
             "ask without expect",
         ),
         ("behaviour: A.\nsteps: [{expect: {x: a}}]", "expect without ask"),
+        (
+            "behaviour: A.\nsteps: [{ask: [tcp 1.2.3.4:5, tcp 1.2.3.4]}]",
+            "port",
+        ),
+        ("behaviour: A.\nservers: [a..b]\nsteps: []", "a..b is no range"),
         ("behaviour: A.\nservers: [d]\nsteps: []", "no pod d"),
         ("behaviour: $(nobody) A.\nsteps: []", "$(nobody)"),
         ("behaviour: $(a\nsteps: []", "$( without )"),
@@ -121,6 +159,16 @@ fn an_expectation_admits_what_it_says_and_nothing_else() {
             true,
         ),
         ("always one of a b", answer("c", 8080, "10.0.0.2:1"), false),
+        (
+            "evenly a b, seen as itself",
+            answer("a", 8080, "10.0.0.1:1"),
+            true,
+        ),
+        (
+            "evenly a b, seen as itself",
+            answer("a", 8080, "10.0.0.2:1"),
+            false,
+        ),
         ("refused", by_rule.clone(), true),
         ("refused by rule", by_rule.clone(), true),
         ("refused by host", by_rule, false),
@@ -206,4 +254,36 @@ fn an_unmet_expectation_names_what_should_be_and_what_came() {
             "{expected}: {error}"
         );
     }
+}
+
+#[test]
+fn shares_that_are_not_equal_are_not_even() {
+    let lab = Lab::build(&Topology::with_pods(&[("a", 1), ("b", 1), ("x", 1)])).unwrap();
+    let _servers = ["a", "b"].map(|name| Server::start(lab.member(name).unwrap(), &[8080]).unwrap());
+    let [a, b] = ["a", "b"].map(|name| lab.member(name).unwrap().ip(Family::V4));
+    let put = |slots: &str| {
+        let rules = format!(
+            "add table ip test
+             delete table ip test
+             table ip test {{
+               chain prerouting {{
+                 type nat hook prerouting priority -100;
+                 ip daddr 10.96.0.1 dnat to numgen random mod 5 map {{ {slots} }};
+               }}
+             }}"
+        );
+        let node = &lab.member("node-1").unwrap().namespace;
+        node.run_with_input("nft", &["-f", "-"], &rules).unwrap();
+        let question = Question {
+            lab: &lab,
+            family: Family::V4,
+            ask: &"udp 10.96.0.1:8080".parse().unwrap(),
+            changed: Instant::now().checked_sub(Duration::from_secs(60)).unwrap(),
+            proxies: &BTreeMap::new(),
+        };
+        let put = question.put("x", &"evenly a b, seen as itself".parse().unwrap());
+        put.map_err(|error| format!("{error:#}"))
+    };
+    let error = put(&format!("0 : {a}, 1 : {a}, 2 : {a}, 3 : {b}, 4 : {b}")).unwrap_err();
+    assert!(error.contains("no equal shares"), "{error}");
 }
