@@ -1,6 +1,6 @@
 //! One question: a request from some place, and whether what comes back is what should.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use super::expectation::Expectation;
 use super::play::running;
 use crate::net::{Family, Lab, Member};
-use crate::probe::{Outcome, Protocol, Request, Shares, Uniformity, requests_until};
+use crate::probe::{Outcome, Protocol, Request, Shares, Uniformity, request, requests_until};
 use crate::proxy::KubeProxy;
 
 /// How long a change may take to be in force.
@@ -30,6 +30,11 @@ const CONCLUSIVE: usize = 24;
 const CONFIRMING: usize = 4;
 /// Requests from which shares are judged; [`Uniformity`] says what they show.
 const SAMPLE: usize = 3000;
+
+/// Requests that come far apart: to show that one server answers them all, and at most until each of some did.
+/// When each of three is as likely as the others, forty miss one with a chance of one in some million.
+const PACED_STICKING: usize = 4;
+const PACED: usize = 40;
 
 /// A request without a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +84,8 @@ pub(super) struct Question<'a> {
     pub(super) lab: &'a Lab,
     pub(super) family: Family,
     pub(super) ask: &'a Ask,
+    /// The requests come this far apart.
+    pub(super) pause: Option<Duration>,
     /// When something was last changed.
     pub(super) changed: Instant,
     /// Who has to answer for it.
@@ -92,6 +99,9 @@ impl Question<'_> {
     /// When it is not met in time, or not the second time.
     pub(super) fn put(&self, place: &str, expected: &Expectation) -> Result<()> {
         let from = self.lab.member(place)?;
+        if let Some(pause) = self.pause {
+            return self.paced(from, expected, pause);
+        }
         // A sample is conclusive by itself.
         let evenly = matches!(expected, Expectation::Evenly(_));
         let each = if evenly { CONFIRMING } else { CONCLUSIVE };
@@ -115,6 +125,32 @@ impl Question<'_> {
         }
         let again = self.round(from, expected, CONFIRMING, LONG);
         again.context("the expectation was met, but not the second time")
+    }
+
+    /// Requests that come far apart, each of them as expected: a few if one server should answer all, else until
+    /// each server has answered.
+    fn paced(&self, from: &Member, expected: &Expectation, pause: Duration) -> Result<()> {
+        let servers = expected.servers();
+        let sticks = matches!(expected, Expectation::AlwaysOneOf(_));
+        let mut came = BTreeSet::new();
+        for number in 0..if sticks { PACED_STICKING } else { PACED } {
+            if number > 0 {
+                std::thread::sleep(pause);
+            }
+            let outcome = request(&from.namespace, self.request(LONG))?;
+            let admitted = expected.admits(&outcome, |name| self.seen_as(name, from));
+            admitted.map_err(|why| anyhow!("{}: {outcome}; {why:#}", self.what(from)))?;
+            came.extend(outcome.answer().map(|answer| answer.server.clone()));
+            if !sticks && came.len() == servers.len() {
+                return Ok(());
+            }
+        }
+        ensure!(
+            sticks && came.len() <= 1,
+            "{}: {PACED_STICKING} or {PACED} requests at a pause of {pause:?} reached {came:?}",
+            self.what(from)
+        );
+        Ok(())
     }
 
     /// So many requests for each expected server, and as many more as it takes until each of them has answered

@@ -73,6 +73,8 @@ pub struct Step {
     /// `expect` names, all at the same time.
     #[serde(deserialize_with = "one_or_more")]
     pub ask: Vec<Ask>,
+    /// Seconds between the requests of this step, which otherwise follow each other at once.
+    pub pause: Option<f64>,
     /// What becomes of each request, by where it comes from: one or more names of pods, nodes or clients.
     pub expect: BTreeMap<Names, Expectation>,
     /// What is expected instead in certain modes.

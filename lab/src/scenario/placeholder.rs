@@ -8,6 +8,7 @@
 //! | `$(cluster-ip-7)` | the ClusterIP with number 7 (1–255) |
 //! | `$(load-balancer-ip-7)`, `$(external-ip-7)` | a load-balancer or external address |
 //! | `$(cluster-ips)`, `$(pods)`, `$(nodes)`, `$(clients)` | networks, as CIDR |
+//! | `$(localhost)` | the loopback address |
 //! | `$(family)` | `IPv4` or `IPv6` |
 //! | `$(nft-family)`, `$(nft-address)` | what nft calls them: `ip` or `ip6`, `ipv4_addr` or `ipv6_addr` |
 //!
@@ -49,6 +50,7 @@ pub(super) fn value(name: &str, family: Family, scenario: &Scenario) -> Result<S
         "family" => family.to_string(),
         "nft-family" => family.pick("ip", "ip6").to_owned(),
         "nft-address" => family.pick("ipv4_addr", "ipv6_addr").to_owned(),
+        "localhost" => family.pick("127.0.0.1", "::1").to_owned(),
         "cluster-ips" => network::cluster_ips(family).to_owned(),
         "pods" => network::pods(family).to_owned(),
         "nodes" => network::nodes(family).to_owned(),

@@ -217,6 +217,7 @@ impl Stage {
                 lab: &self.lab,
                 family: self.play.family,
                 ask,
+                pause: step.pause.map(Duration::from_secs_f64),
                 changed: self.changed,
                 proxies: &self.proxies,
             })
