@@ -37,6 +37,10 @@ pub trait Dataplane {
     /// bear `source`, an address of the node. `None`: not at all. Pure.
     fn set_localhost_node_ports(&mut self, family: Family, source: Option<IpAddr>);
 
+    /// Sets the networks of this family out of which ClusterIPs come: packets to an address in them that no
+    /// Service has are dropped. They must be disjoint. Queues the difference. Pure.
+    fn set_service_cidrs(&mut self, family: Family, cidrs: &[IpNet]);
+
     /// Puts everything queued in force. The first call also replaces whatever a predecessor left, without a
     /// moment without rules, and so must come after every known Service was updated.
     ///

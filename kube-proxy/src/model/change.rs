@@ -1,6 +1,6 @@
 //! What a source tells the model.
 
-use super::object::{EndpointSlice, Node, ObjectName, Service};
+use super::object::{EndpointSlice, Node, ObjectName, Service, ServiceCidr};
 
 /// The kinds of object that a source watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,6 +11,8 @@ pub enum Kind {
     EndpointSlice,
     /// v1 Node, this one only.
     Node,
+    /// networking.k8s.io/v1 ServiceCIDR.
+    ServiceCidr,
 }
 
 /// One step of what a source observed, in the order in which it was observed.
@@ -31,6 +33,8 @@ pub enum Change {
     EndpointSlice(Box<EndpointSlice>),
     /// This Node was added or changed.
     Node(Box<Node>),
+    /// A ServiceCIDR was added or changed.
+    ServiceCidr(Box<ServiceCidr>),
     /// An object exists but can no longer be read: what is held of it stays. A list names it by this.
     Kept(Kind, ObjectName),
     /// An object is gone.

@@ -4,11 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::address::{self, Claimant, Destination};
 use super::change::{Change, Kind};
 use super::ledger::{Diff, Ledger};
 use super::object::{EndpointSlice, Family, Node, ObjectName, Service};
 use super::resolve::Resolver;
+use super::service_cidr::ServiceCidrs;
 use super::slice::{HeldSlice, Pools};
 use super::view::ServiceView;
 
@@ -45,6 +48,7 @@ pub struct Cluster {
     /// Who has which address and node port.
     claims: Ledger<Destination, Claimant>,
     dirty: BTreeSet<ObjectName>,
+    service_cidrs: ServiceCidrs,
     service_list: List,
     slice_list: List,
     pools: Pools,
@@ -89,6 +93,7 @@ impl Cluster {
             slices: HashMap::new(),
             claims: Ledger::new(),
             dirty: BTreeSet::new(),
+            service_cidrs: ServiceCidrs::default(),
             service_list: List::default(),
             slice_list: List::default(),
             pools: Pools::default(),
@@ -102,11 +107,15 @@ impl Cluster {
             Change::ListStart(Kind::EndpointSlice) => self.slice_list.number += 1,
             Change::ListDone(Kind::Service) => self.end_service_list(),
             Change::ListDone(Kind::EndpointSlice) => self.end_slice_list(),
+            Change::ListStart(Kind::ServiceCidr) => self.service_cidrs.begin_list(),
+            Change::ListDone(Kind::ServiceCidr) => self.service_cidrs.end_list(),
             Change::Service(service) => self.hold_service(service),
             Change::EndpointSlice(slice) => self.hold_slice(*slice),
             Change::Node(node) => self.observe_node(*node),
+            Change::ServiceCidr(object) => self.service_cidrs.hold(*object),
             Change::Deleted(Kind::Service, name) => self.drop_service(&name),
             Change::Deleted(Kind::EndpointSlice, name) => self.drop_slice(&name),
+            Change::Deleted(Kind::ServiceCidr, name) => self.service_cidrs.remove(&name),
             Change::Kept(Kind::Service, name) => {
                 if let Some(held) = self.services.get_mut(&name) {
                     held.named_by = self.service_list.number;
@@ -117,6 +126,7 @@ impl Cluster {
                     filed.named_by = self.slice_list.number;
                 }
             }
+            Change::Kept(Kind::ServiceCidr, name) => self.service_cidrs.keep(&name),
             // A deleted Node is about to go or about to come back; until then its last state serves.
             Change::ListStart(Kind::Node)
             | Change::ListDone(Kind::Node)
@@ -134,6 +144,12 @@ impl Cluster {
     /// address by another's change is named as well.
     pub fn take_dirty(&mut self) -> Vec<ObjectName> {
         std::mem::take(&mut self.dirty).into_iter().collect()
+    }
+
+    /// The networks of the ServiceCIDRs by family (IPv4, IPv6), disjoint and sorted, if they are others than at
+    /// the last call; at first they are none.
+    pub fn take_service_cidrs(&mut self) -> Option<[Vec<IpNet>; 2]> {
+        self.service_cidrs.take()
     }
 
     /// Decides everything about one Service; `None` when it does not exist or is not proxied.

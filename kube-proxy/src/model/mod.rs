@@ -7,7 +7,8 @@
 //!
 //! One question, one file: `slice` how EndpointSlices are held, `endpoint` how they are merged, `topology`
 //! which hints count, `traffic_policy` who gets which endpoints, `address` what a Service asks for and who
-//! may use it, `resolve` all of it for one Service; [`ledger`] settles what two Services want.
+//! may use it, `resolve` all of it for one Service, `service_cidr` which networks ClusterIPs come from; [`ledger`]
+//! settles what two Services want.
 
 mod address;
 pub mod change;
@@ -17,6 +18,7 @@ pub mod ledger;
 pub mod object;
 mod pool;
 mod resolve;
+mod service_cidr;
 mod slice;
 #[cfg(test)]
 pub(crate) mod testing;

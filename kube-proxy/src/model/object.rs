@@ -1,4 +1,4 @@
-//! The observed objects: Service, EndpointSlice and Node, reduced to the fields that decide something and
+//! The observed objects: Service, EndpointSlice, Node and ServiceCIDR, reduced to the fields that decide something and
 //! parsed into typed values. `source/` makes them; how it treats a field it cannot parse is said there.
 
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 /// Namespace and name of an object; orders by namespace, then name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectName {
-    /// Namespace; empty for cluster-scoped objects (Node).
+    /// Namespace; empty for cluster-scoped objects (Node, ServiceCIDR).
     pub namespace: Arc<str>,
     /// Name within the namespace.
     pub name: Arc<str>,
@@ -283,4 +283,13 @@ pub struct Node {
     pub deleting: bool,
     /// Keys of `spec.taints`.
     pub taints: Vec<Arc<str>>,
+}
+
+/// A ServiceCIDR as observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceCidr {
+    /// Name, without namespace.
+    pub name: ObjectName,
+    /// `spec.cidrs`, unparsable ones left out.
+    pub cidrs: Vec<IpNet>,
 }

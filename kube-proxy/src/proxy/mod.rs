@@ -263,8 +263,18 @@ impl Proxy {
         Ok(())
     }
 
-    /// Hands the Services that changed to the dataplane; how many they were.
+    /// Hands what changed to the dataplane; how many Services it was.
     fn plan(&mut self) -> usize {
+        if let Some(cidrs) = self.cluster.take_service_cidrs() {
+            info!(
+                ?cidrs,
+                "ServiceCIDRs changed: packets to addresses in them that no Service has are dropped"
+            );
+            for (family, cidrs) in Family::ALL.into_iter().zip(&cidrs) {
+                self.dataplane.set_service_cidrs(family, cidrs);
+            }
+            self.queued = true;
+        }
         let dirty = self.cluster.take_dirty();
         if dirty.is_empty() {
             return 0;

@@ -8,7 +8,7 @@ use kube_proxy::source::api::{ClientOptions, Timing};
 use lab::api::Resource;
 
 use crate::observer::{Observed, in_default};
-use crate::stage::{NODE, Stage, TIMING, node, service, slice};
+use crate::stage::{NODE, Stage, TIMING, node, service, service_cidr, slice};
 
 /// Each behaviour as a test against the in-process API, and all of them in a table for the real one.
 macro_rules! behaviours {
@@ -35,6 +35,7 @@ behaviours![
     a_service_of_another_proxy_is_not_told_and_goes_when_it_becomes_one,
     headless_services_and_their_slices_are_not_told,
     only_this_node_is_told,
+    service_cidrs_are_told_and_go,
     json_says_the_same_as_protobuf,
     conditions_that_are_not_set_are_told_from_false,
     a_deletion_while_nobody_watched_shows_in_the_next_list,
@@ -62,12 +63,13 @@ fn the_first_state_is_everything_there_is(stage: &Stage) {
     let node = &observed.nodes.values().next().expect("the node");
     assert_eq!(node.zone.as_deref(), Some("zone-1"));
     assert_eq!(node.addresses, [IpAddr::from([192, 0, 2, 1])]);
-    for kind in [Kind::Service, Kind::EndpointSlice, Kind::Node] {
+    for kind in [Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::ServiceCidr] {
         let of_kind = |change: &&Change| match change {
             Change::ListStart(other) | Change::ListDone(other) => *other == kind,
             Change::Service(_) => kind == Kind::Service,
             Change::EndpointSlice(_) => kind == Kind::EndpointSlice,
             Change::Node(_) => kind == Kind::Node,
+            Change::ServiceCidr(_) => kind == Kind::ServiceCidr,
             Change::Kept(other, _) | Change::Deleted(other, _) => *other == kind,
         };
         let changes: Vec<&Change> = observed.changes.iter().filter(of_kind).collect();
@@ -156,8 +158,28 @@ fn only_this_node_is_told(stage: &Stage) {
     assert_eq!(names, [NODE]);
 }
 
-/// A Service and a slice that use every field there is.
-const EVERYTHING: [&str; 3] = [
+fn service_cidrs_are_told_and_go(stage: &Stage) {
+    stage.apply(&service_cidr("more", "10.98.0.0/16, \"fd00:98::/112\""));
+    let observer = stage.observe();
+    let observed = observer.first_state();
+    let cidrs = |observed: &Observed, name| {
+        let cidr = observed.service_cidr(name)?;
+        Some(cidr.cidrs.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let both = ["10.98.0.0/16", "fd00:98::/112"].map(str::to_owned).to_vec();
+    assert_eq!(cidrs(&observed, "more"), Some(both));
+    stage.apply(&service_cidr("another", "10.99.0.0/24"));
+    observer.until("another one", |observed| {
+        cidrs(observed, "another") == Some(vec!["10.99.0.0/24".to_owned()])
+    });
+    stage.delete(Resource::ServiceCidrs, "more");
+    let observed = observer.until("one gone", |observed| observed.service_cidr("more").is_none());
+    assert!(observed.service_cidr("another").is_some());
+    assert_eq!(observed.lists(Kind::ServiceCidr), 1);
+}
+
+/// A Service, a slice, a Node and a ServiceCIDR that use every field there is.
+const EVERYTHING: [&str; 4] = [
     "apiVersion: v1
 kind: Service
 metadata:
@@ -216,6 +238,11 @@ status:
   - {type: Hostname, address: node-1}
   - {type: InternalIP, address: 192.0.2.1}
 ",
+    "apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {name: everything, labels: {example.com/label: x}}
+spec: {cidrs: [10.98.0.0/16, \"fd00:98::/112\"]}
+",
 ];
 
 fn json_says_the_same_as_protobuf(stage: &Stage) {
@@ -231,6 +258,8 @@ fn json_says_the_same_as_protobuf(stage: &Stage) {
     assert_eq!(json.services, protobuf.services);
     assert_eq!(json.slices, protobuf.slices);
     assert_eq!(json.nodes, protobuf.nodes);
+    assert_eq!(json.service_cidrs, protobuf.service_cidrs);
+    assert!(protobuf.service_cidr("everything").is_some());
 
     let service = protobuf.service("everything").expect("the Service");
     assert_eq!(service.service_type, ServiceType::LoadBalancer);

@@ -38,6 +38,12 @@ fn exactly_upstreams_objects_are_asked_for_in_protobuf_by_streaming_lists() {
             None,
         ),
         (Resource::Nodes, "/api/v1/nodes", None, Some(by_name.as_str())),
+        (
+            Resource::ServiceCidrs,
+            "/apis/networking.k8s.io/v1/servicecidrs",
+            None,
+            None,
+        ),
     ];
     for (resource, path, labels, fields) in cases {
         let asked = stage.server().requests_for(resource);

@@ -10,6 +10,7 @@ mod behaviours;
 mod credentials;
 mod disconnection;
 mod fallback;
+mod missing;
 mod observer;
 mod real;
 mod stage;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kube_proxy::metrics::Metrics;
 use kube_proxy::model::change::{Change, Kind};
-use kube_proxy::model::object::{EndpointSlice, Node, ObjectName, Service};
+use kube_proxy::model::object::{EndpointSlice, Node, ObjectName, Service, ServiceCidr};
 use kube_proxy::source::api::Source;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +21,7 @@ pub(crate) struct Observed {
     pub(crate) services: BTreeMap<ObjectName, Service>,
     pub(crate) slices: BTreeMap<ObjectName, EndpointSlice>,
     pub(crate) nodes: BTreeMap<ObjectName, Node>,
+    pub(crate) service_cidrs: BTreeMap<ObjectName, ServiceCidr>,
     /// Every step, in order.
     pub(crate) changes: Vec<Change>,
     /// What a list that is under way has named.
@@ -48,6 +49,10 @@ impl Observed {
                 self.name(Kind::Node, &name);
                 self.nodes.insert(name, *node);
             }
+            Change::ServiceCidr(cidr) => {
+                self.name(Kind::ServiceCidr, &cidr.name);
+                self.service_cidrs.insert(cidr.name.clone(), *cidr);
+            }
             Change::Kept(kind, name) => self.name(kind, &name),
             Change::Deleted(kind, name) => self.forget(kind, &name),
         }
@@ -65,6 +70,7 @@ impl Observed {
             Kind::Service => drop(self.services.remove(name)),
             Kind::EndpointSlice => drop(self.slices.remove(name)),
             Kind::Node => drop(self.nodes.remove(name)),
+            Kind::ServiceCidr => drop(self.service_cidrs.remove(name)),
         }
     }
 
@@ -77,6 +83,7 @@ impl Observed {
             Kind::Service => self.services.retain(|name, _| named.contains(name)),
             Kind::EndpointSlice => self.slices.retain(|name, _| named.contains(name)),
             Kind::Node => self.nodes.retain(|name, _| named.contains(name)),
+            Kind::ServiceCidr => self.service_cidrs.retain(|name, _| named.contains(name)),
         }
     }
 
@@ -88,7 +95,7 @@ impl Observed {
 
     /// Whether every kind's first state has come.
     pub(crate) fn is_complete(&self) -> bool {
-        [Kind::Service, Kind::EndpointSlice, Kind::Node]
+        [Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::ServiceCidr]
             .into_iter()
             .all(|kind| self.lists(kind) > 0)
     }
@@ -101,6 +108,11 @@ impl Observed {
     /// The EndpointSlice of that name in the namespace `default`.
     pub(crate) fn slice(&self, name: &str) -> Option<&EndpointSlice> {
         self.slices.get(&in_default(name))
+    }
+
+    /// The ServiceCIDR of that name.
+    pub(crate) fn service_cidr(&self, name: &str) -> Option<&ServiceCidr> {
+        self.service_cidrs.get(&ObjectName::new("", name))
     }
 
     /// Names of all Services but the API server's own.

@@ -22,6 +22,7 @@ pub(crate) const TIMING: Timing = Timing {
     idle: Duration::from_secs(60),
     first_retry: Duration::from_millis(10),
     longest_retry: Duration::from_millis(100),
+    longest_retry_of_missing: Duration::from_millis(100),
     watch: Duration::from_secs(300),
 };
 
@@ -157,6 +158,17 @@ ports: [{{name: http, port: 8080}}]
 endpoints: [{}]
 ",
         endpoints.join(", ")
+    )
+}
+
+/// A ServiceCIDR with these networks, separated by commas.
+pub(crate) fn service_cidr(name: &str, cidrs: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {{name: {name}}}
+spec: {{cidrs: [{cidrs}]}}
+"
     )
 }
 

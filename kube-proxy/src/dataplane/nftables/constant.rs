@@ -104,7 +104,11 @@ impl Rules<'_> {
                 vec![rule("", [vec![Expr::Reject(family)]])],
             ),
             chain(FIREWALL_CHECK, "loadBalancerSourceRanges", vec![self.firewall()]),
-            chain(CLUSTER_IPS_CHECK, "", vec![self.undefined_port()]),
+            chain(
+                CLUSTER_IPS_CHECK,
+                "",
+                vec![self.undefined_port(), self.unallocated_ip()],
+            ),
             chain(
                 SERVICE_ENDPOINTS_CHECK,
                 "",
@@ -179,6 +183,14 @@ impl Rules<'_> {
         rule(
             "Reject traffic to invalid ports of ClusterIPs",
             [cluster_ip, vec![Expr::Reject(self.layout.family)]],
+        )
+    }
+
+    fn unallocated_ip(&self) -> Rule {
+        let in_range = self.find(Object::ServiceCidrs, Find::Member);
+        rule(
+            "Drop traffic to unallocated ClusterIPs",
+            [in_range, end(Verdict::Drop)],
         )
     }
 }

@@ -4,7 +4,7 @@
 //! that carry a verdict or a source range own memory of their own.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +22,13 @@ use crate::model::view::Endpoint;
 const NFTA_LIST_ELEM: u16 = 1;
 pub(super) const NFTA_SET_ELEM_KEY: u16 = 1;
 pub(super) const NFTA_SET_ELEM_DATA: u16 = 2;
+const NFTA_SET_ELEM_FLAGS: u16 = 3;
 pub(super) const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
 pub(super) const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
 const NFTA_SET_ELEM_USERDATA: u16 = 6;
 const NFTA_SET_ELEM_KEY_END: u16 = 10;
 const NFTA_DATA_VALUE: u16 = 1;
+const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 /// Slots of a Service's local endpoints begin here, those of all its endpoints at 0.
 pub(super) const FIRST_LOCAL_SLOT: u32 = 1_000_000;
 /// The longest comment of an element. nft refuses to load what is longer than 128 bytes with its zero.
@@ -90,6 +92,8 @@ pub(super) enum Key {
     ClusterIp(IpAddr),
     /// An address of the node that accepts node ports.
     NodePortIp(IpAddr),
+    /// A network out of which ClusterIPs come.
+    ServiceCidr(IpNet),
 }
 
 /// Value of an element.
@@ -159,6 +163,7 @@ impl Key {
             | Self::SourceRange(frontend, _) => frontend.family(),
             Self::Hairpin(backend, _) => Family::of(backend.ip),
             Self::ClusterIp(ip) | Self::NodePortIp(ip) => Family::of(*ip),
+            Self::ServiceCidr(network) => Family::of(network.addr()),
         }
     }
 
@@ -179,6 +184,7 @@ impl Key {
             Self::Hairpin(..) => Object::HairpinConnections,
             Self::ClusterIp(_) => Object::ClusterIps,
             Self::NodePortIp(_) => Object::NodePortIps,
+            Self::ServiceCidr(_) => Object::ServiceCidrs,
         }
     }
 
@@ -192,7 +198,11 @@ impl Key {
             | Self::LocalhostNodePort(at)
             | Self::Firewall(at)
             | Self::SourceRange(at, _) => Self::Service(*at),
-            Self::Service(_) | Self::Hairpin(..) | Self::ClusterIp(_) | Self::NodePortIp(_) => self.clone(),
+            Self::Service(_)
+            | Self::Hairpin(..)
+            | Self::ClusterIp(_)
+            | Self::NodePortIp(_)
+            | Self::ServiceCidr(_) => self.clone(),
         }
     }
 
@@ -230,11 +240,28 @@ impl Key {
                 }
             }
         });
+        self.encode_end(list);
     }
 
     /// Writes the element as it is removed.
     pub(super) fn encode_removal(&self, list: &mut Attributes<'_>) {
         list.nested(NFTA_LIST_ELEM, |element| self.encode_key(element));
+        self.encode_end(list);
+    }
+
+    /// An interval of a single field ends where another element says so: with the first address that is not
+    /// in it. One that goes up to the last address there is has no end.
+    fn encode_end(&self, list: &mut Attributes<'_>) {
+        if let Self::ServiceCidr(network) = self
+            && let Some(end) = following(network.broadcast())
+        {
+            list.nested(NFTA_LIST_ELEM, |element| {
+                element.nested(NFTA_SET_ELEM_KEY, |key| {
+                    key.written(NFTA_DATA_VALUE, |bytes| address(bytes, end));
+                });
+                element.be32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
+            });
+        }
     }
 
     fn encode_key(&self, element: &mut Attributes<'_>) {
@@ -271,6 +298,7 @@ impl Key {
                 port(bytes, backend.port);
             }
             Self::ClusterIp(ip) | Self::NodePortIp(ip) => address(bytes, *ip),
+            Self::ServiceCidr(network) => address(bytes, bound(network)),
         }
     }
 }
@@ -288,6 +316,7 @@ impl fmt::Display for Key {
             Self::SourceRange(at, network) => write!(f, "{at} . {network}"),
             Self::Hairpin(at, protocol) => write!(f, "{} . {} . {protocol} . {}", at.ip, at.ip, at.port),
             Self::ClusterIp(ip) | Self::NodePortIp(ip) => write!(f, "{ip}"),
+            Self::ServiceCidr(network) => write!(f, "{network}"),
         }?;
         f.write_str(" }")
     }
@@ -369,6 +398,14 @@ fn address(bytes: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => bytes.extend_from_slice(&ip.octets()),
         IpAddr::V6(ip) => bytes.extend_from_slice(&ip.octets()),
+    }
+}
+
+/// The next address; `None` behind the last one.
+fn following(ip: IpAddr) -> Option<IpAddr> {
+    match ip {
+        IpAddr::V4(ip) => Some(Ipv4Addr::from_bits(ip.to_bits().checked_add(1)?).into()),
+        IpAddr::V6(ip) => Some(Ipv6Addr::from_bits(ip.to_bits().checked_add(1)?).into()),
     }
 }
 

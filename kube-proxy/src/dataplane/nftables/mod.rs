@@ -18,7 +18,7 @@
 //!                       dnat to affinity-endpoints { address . protocol . port . number : address . port }
 //!                     verdict: goto by-source/…: tells pods, this host and others apart, then as above
 //! filter (0)       no-endpoint-{services,nodeports} { … : goto reject-chain, or drop }
-//!                  other packets to cluster-ips: rejected
+//!                  other packets to cluster-ips: rejected; to other addresses in service-cidrs: dropped
 //! nat (100)        masquerading: what was marked, and a pod that reaches itself (hairpin-connections)
 //! ```
 //!
@@ -67,6 +67,8 @@ mod transaction;
 
 use std::net::IpAddr;
 use std::time::Instant;
+
+use ipnet::IpNet;
 
 use self::affinity::Groups;
 pub use self::config::Config;
@@ -143,6 +145,11 @@ impl Dataplane for Nftables {
         if self.config.localhost_node_ports && self.config.families.contains(&family) {
             self.node_ports.set_localhost(family, source);
         }
+    }
+
+    fn set_service_cidrs(&mut self, family: Family, cidrs: &[IpNet]) {
+        let owner = ObjectName::new("", format!("ServiceCIDRs of {family}"));
+        self.replace(&owner, None, plan::service_cidrs(cidrs));
     }
 
     fn commit(&mut self) -> Result<CommitReport, CommitError> {

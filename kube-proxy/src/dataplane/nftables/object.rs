@@ -25,6 +25,7 @@ const ANY_SLOT: Field = Field::Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Object {
     ClusterIps,
+    ServiceCidrs,
     NodePortIps,
     LocalhostNodePorts,
     HairpinConnections,
@@ -58,8 +59,9 @@ pub(super) enum Carries {
 
 impl Object {
     /// All of them, in the order in which they are made and listed.
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::ClusterIps,
+        Self::ServiceCidrs,
         Self::NodePortIps,
         Self::LocalhostNodePorts,
         Self::HairpinConnections,
@@ -81,6 +83,7 @@ impl Object {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::ClusterIps => "cluster-ips",
+            Self::ServiceCidrs => "service-cidrs",
             Self::NodePortIps => "nodeport-ips",
             Self::LocalhostNodePorts => "localhost-nodeports",
             Self::HairpinConnections => "hairpin-connections",
@@ -104,6 +107,7 @@ impl Object {
     fn comment(self) -> &'static str {
         match self {
             Self::ClusterIps => "ClusterIPs in use: other ports of theirs are rejected",
+            Self::ServiceCidrs => "where ClusterIPs come from: packets to one that is not in use are dropped",
             Self::NodePortIps => "node addresses that accept node ports",
             Self::LocalhostNodePorts => "node ports with an endpoint for processes of this host",
             Self::HairpinConnections => "a pod that reaches itself through a Service is masqueraded",
@@ -125,7 +129,7 @@ impl Object {
     pub(super) fn key(self) -> &'static [Field] {
         use Field::{AffinityGroup, Destination, EndpointId, Port, Protocol, ProtocolOfInterval, Source};
         match self {
-            Self::ClusterIps | Self::NodePortIps => &[Destination],
+            Self::ClusterIps | Self::ServiceCidrs | Self::NodePortIps => &[Destination],
             Self::HairpinConnections => &[Source, Destination, Protocol, Port],
             Self::Affinity => &[AffinityGroup, Source],
             Self::AffinityEndpoints => &[Destination, Protocol, Port, EndpointId],
@@ -144,6 +148,7 @@ impl Object {
     pub(super) fn carries(self) -> Carries {
         match self {
             Self::ClusterIps
+            | Self::ServiceCidrs
             | Self::NodePortIps
             | Self::LocalhostNodePorts
             | Self::HairpinConnections
@@ -160,7 +165,12 @@ impl Object {
 
     /// Its elements have a beginning and an end.
     pub(super) fn is_interval(self) -> bool {
-        self == Self::SourceRanges
+        matches!(self, Self::ServiceCidrs | Self::SourceRanges)
+    }
+
+    /// Its intervals are of several fields, each with a beginning and an end of its own.
+    fn is_concatenation_of_intervals(self) -> bool {
+        self.is_interval() && self.key().len() > 1
     }
 
     /// Rules add its elements and time takes them away; this program does neither.
@@ -185,7 +195,10 @@ impl Object {
             flags |= NFT_SET_MAP;
         }
         if self.is_interval() {
-            flags |= NFT_SET_INTERVAL | NFT_SET_CONCAT;
+            flags |= NFT_SET_INTERVAL;
+        }
+        if self.is_concatenation_of_intervals() {
+            flags |= NFT_SET_CONCAT;
         }
         if self.is_written_by_rules() {
             flags |= NFT_SET_TIMEOUT | NFT_SET_EVAL;
@@ -200,7 +213,7 @@ impl Object {
             message.be32(6, type_of(self.value(), layout));
             message.be32(7, length_of(self.value(), layout));
         }
-        if self.is_interval() {
+        if self.is_concatenation_of_intervals() {
             message.nested(9, |description| {
                 description.nested(2, |fields| {
                     for field in self.key() {

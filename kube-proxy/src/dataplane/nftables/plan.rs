@@ -288,3 +288,11 @@ pub(super) fn node_port_ips(addresses: &[IpAddr]) -> Vec<(Key, Value)> {
         .map(|ip| (Key::NodePortIp(*ip), Value::Present))
         .collect()
 }
+
+/// The elements for the networks out of which ClusterIPs come.
+pub(super) fn service_cidrs(cidrs: &[IpNet]) -> Vec<(Key, Value)> {
+    cidrs
+        .iter()
+        .map(|cidr| (Key::ServiceCidr(*cidr), Value::Present))
+        .collect()
+}

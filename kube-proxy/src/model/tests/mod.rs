@@ -7,6 +7,7 @@ mod dirty;
 mod endpoints;
 mod policies;
 mod random;
+mod service_cidrs;
 mod services;
 mod slices;
 mod topology;

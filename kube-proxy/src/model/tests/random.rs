@@ -193,6 +193,7 @@ fn final_state(changes: &[Change]) -> (Vec<Service>, Vec<EndpointSlice>, Option<
                 slices.insert(slice.name.clone(), *slice);
             }
             Change::Node(seen) => node = Some(*seen),
+            Change::ServiceCidr(_) => {}
             Change::Kept(Kind::Service, name) => drop(named.insert(name)),
             Change::Kept(_, name) => drop(named_slices.insert(name)),
             Change::Deleted(Kind::Service, name) => drop(services.remove(&name)),

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver as StdReceiver, Sender as StdSender, channel as std_channel};
 use std::thread::JoinHandle;
 
+use ipnet::IpNet;
 use tokio::sync::mpsc::{Sender, channel};
 
 use super::*;
@@ -26,6 +27,7 @@ struct Told {
     external_ips: usize,
     node_ports: Vec<(Family, NodePortAddresses)>,
     localhost: Vec<(Family, Option<IpAddr>)>,
+    service_cidrs: Vec<(Family, Vec<IpNet>)>,
 }
 
 type Answer = Result<CommitReport, CommitError>;
@@ -58,6 +60,10 @@ impl Dataplane for Fake {
 
     fn set_localhost_node_ports(&mut self, family: Family, source: Option<IpAddr>) {
         self.told.localhost.push((family, source));
+    }
+
+    fn set_service_cidrs(&mut self, family: Family, cidrs: &[IpNet]) {
+        self.told.service_cidrs.push((family, cidrs.to_vec()));
     }
 
     fn commit(&mut self) -> Answer {

@@ -33,11 +33,16 @@ impl Backoff {
 
     /// Before trying the same again. `jitter` is within 0–1.
     pub(super) fn delay(&mut self, jitter: f32) -> Duration {
+        self.delay_up_to(self.longest, jitter)
+    }
+
+    /// The same, for something that may take longer than usual.
+    pub(super) fn delay_up_to(&mut self, longest: Duration, jitter: f32) -> Duration {
         let doubled = self
             .first
             .saturating_mul(1_u32.checked_shl(self.tries).unwrap_or(u32::MAX));
         self.tries = (self.tries + 1).min(31);
-        let whole = doubled.min(self.longest);
+        let whole = doubled.min(longest);
         whole.mul_f32(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
     }
 
@@ -66,6 +71,7 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(backoff.delay(0.0).as_secs(), 15);
         }
+        assert_eq!(backoff.delay_up_to(Duration::from_secs(300), 1.0).as_secs(), 300);
         backoff.reset();
         assert_eq!(backoff.delay(0.0).as_millis(), 100);
     }

@@ -109,6 +109,11 @@ impl Failure {
         Some(asked.min(LONGEST))
     }
 
+    /// The server does not know the resource, or does not let us have it.
+    pub(super) fn is_missing_resource(&self) -> bool {
+        matches!(self.code(), Some(StatusCode::NOT_FOUND | StatusCode::FORBIDDEN))
+    }
+
     /// What the operator can do about it.
     pub(super) fn advice(&self, resource: &Resource) -> Option<String> {
         let Resource { plural, group, .. } = resource;

@@ -1,5 +1,6 @@
 //! Says when the watch of a resource is lost and when it is back: one log line each, and the metrics. Retries
-//! in between are not worth a line, unless the reason changes or it goes on for long.
+//! in between are not worth a line, unless the reason changes or it goes on for long. A resource that the server
+//! does not have and that can be done without is no loss: it is said once, and has no `api_watching` meanwhile.
 
 use std::sync::Arc;
 
@@ -43,44 +44,75 @@ impl Health {
     /// A request failed or a stream broke.
     pub(super) fn failed(&mut self, resource: &Resource, verb: &str, server: &str, failure: &Failure) {
         let plural = resource.plural;
-        let labels = [plural, failure.reason()];
-        self.metrics.api_failures.with_label_values(&labels).inc();
+        self.count(plural, failure);
         self.metrics.api_watching.with_label_values(&[plural]).set(0);
-        let now = Instant::now();
-        if let Some(loss) = &mut self.loss {
-            loss.tries += 1;
-            if loss.failure.is_like(failure) && now.duration_since(loss.logged) < REMINDER {
-                debug!(resource = plural, verb, server, error = %failure, "The API server fails again");
-                return;
-            }
-            loss.logged = now;
-            loss.failure = failure.clone();
-        } else {
-            self.loss = Some(Loss {
-                since: now,
-                logged: now,
-                failure: failure.clone(),
-                tries: 1,
-            });
+        if !self.is_news(failure, REMINDER) {
+            debug!(resource = plural, verb, server, error = %failure, "The API server fails again");
+            return;
         }
-        let advice = failure.advice(resource);
-        let consequence = if self.delivered {
-            "what is programmed stays in force"
-        } else {
-            "nothing is programmed before the first list"
-        };
+        let (consequence, advice) = (self.consequence(resource), failure.advice(resource));
         warn!(
             resource = plural, verb, server, error = %failure, consequence, advice,
             "The API server fails; retrying"
         );
     }
 
+    /// The server does not have a resource, or not for us, and it can be done without.
+    pub(super) fn missing(&mut self, resource: &Resource, server: &str, failure: &Failure) {
+        let plural = resource.plural;
+        self.count(plural, failure);
+        // Fails when it is gone already.
+        let _ = self.metrics.api_watching.remove_label_values(&[plural]);
+        if !self.is_news(failure, Duration::MAX) {
+            debug!(resource = plural, server, error = %failure, "The resource is still missing");
+            return;
+        }
+        let (consequence, advice) = (self.consequence(resource), failure.advice(resource));
+        warn!(
+            resource = plural, server, error = %failure, consequence, advice,
+            "Doing without a resource that the API server does not give; trying again every few minutes"
+        );
+    }
+
+    fn consequence(&self, resource: &Resource) -> &'static str {
+        match resource.without {
+            _ if self.delivered => "what is programmed stays in force",
+            Some(without) => without,
+            None => "nothing is programmed before the first list",
+        }
+    }
+
+    fn count(&self, plural: &str, failure: &Failure) {
+        let labels = [plural, failure.reason()];
+        self.metrics.api_failures.with_label_values(&labels).inc();
+    }
+
+    /// Notes a failure. It is worth a line if it is unlike the one before, or that one's line is so old.
+    fn is_news(&mut self, failure: &Failure, reminder: Duration) -> bool {
+        let now = Instant::now();
+        let Some(loss) = &mut self.loss else {
+            self.loss = Some(Loss {
+                since: now,
+                logged: now,
+                failure: failure.clone(),
+                tries: 1,
+            });
+            return true;
+        };
+        loss.tries += 1;
+        if loss.failure.is_like(failure) && now.duration_since(loss.logged) < reminder {
+            return false;
+        }
+        loss.logged = now;
+        loss.failure = failure.clone();
+        true
+    }
+
     /// A request failed in a way that another one will make good: the history was too short, or the server
     /// does not stream lists.
     pub(super) fn goes_on(&mut self, resource: &Resource, failure: &Failure, next: &str) {
         let plural = resource.plural;
-        let labels = [plural, failure.reason()];
-        self.metrics.api_failures.with_label_values(&labels).inc();
+        self.count(plural, failure);
         self.metrics.api_watching.with_label_values(&[plural]).set(0);
         info!(resource = plural, reason = %failure, "Going on with {next}");
     }

@@ -1,11 +1,11 @@
-//! The Kubernetes API as a source: lists and watches Services, EndpointSlices and this Node, and keeps doing
-//! so over every failure; a relist is compared with what is held (by [`Change`]'s protocol).
+//! The Kubernetes API as a source: lists and watches Services, EndpointSlices, ServiceCIDRs and this Node, and
+//! keeps doing so over every failure; a relist is compared with what is held (by [`Change`]'s protocol).
 //!
 //! | file | what it owns |
 //! |---|---|
 //! | `config`, `proxy` | where the API server is and who we are; pure but for reading files |
 //! | `connection` | the HTTP client |
-//! | `resource` | the three resources and their selectors |
+//! | `resource` | the four resources and their selectors |
 //! | `reflector` | what to ask next; pure |
 //! | `failure`, `backoff` | what went wrong, how long to wait; pure |
 //! | `frame`, `list`, `object` | bytes into events, lists and changes; pure |
@@ -53,6 +53,9 @@ pub struct Timing {
     pub first_retry: Duration,
     /// Between retries at most.
     pub longest_retry: Duration,
+    /// The same for a resource that can be done without, while the server does not serve it or does not let us
+    /// have it.
+    pub longest_retry_of_missing: Duration,
     /// The server is asked to close each watch after this long at least, and twice this at most, so that
     /// watches spread over its replicas.
     pub watch: Duration,
@@ -67,6 +70,7 @@ impl Default for Timing {
             idle: Duration::from_secs(150),
             first_retry: Duration::from_millis(200),
             longest_retry: Duration::from_secs(30),
+            longest_retry_of_missing: Duration::from_secs(300),
             watch: Duration::from_secs(300),
         }
     }
@@ -115,6 +119,7 @@ impl Source {
             watcher(Resource::services()),
             watcher(Resource::endpoint_slices()),
             watcher(Resource::node(node_name)),
+            watcher(Resource::service_cidrs()),
         );
     }
 }

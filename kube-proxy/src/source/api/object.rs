@@ -11,7 +11,7 @@ use crate::model::change::{Change, Kind};
 use crate::model::object::ObjectName;
 use crate::source::convert::{self, Converted, Interner, Problem};
 use crate::source::wire::{
-    Bookmark, EndpointSlice, Node, ObjectMeta, Service, Status, Unknown, WatchEvent, value_of,
+    Bookmark, EndpointSlice, Node, ObjectMeta, Service, ServiceCidr, Status, Unknown, WatchEvent, value_of,
 };
 
 /// What every protobuf body and every object inside a watch event begins with.
@@ -131,6 +131,10 @@ pub(super) fn upsert(kind: Kind, encoding: Encoding, object: &Bytes, interner: &
         Kind::Node => read(encoding, object).map(|wire: Node| {
             let change = |node| Change::Node(Box::new(node));
             arrival(wire.metadata.as_ref(), convert::node(&wire, interner), change)
+        }),
+        Kind::ServiceCidr => read(encoding, object).map(|wire: ServiceCidr| {
+            let change = |cidr| Change::ServiceCidr(Box::new(cidr));
+            arrival(wire.metadata.as_ref(), convert::service_cidr(&wire), change)
         }),
     };
     read.unwrap_or_else(|error| {

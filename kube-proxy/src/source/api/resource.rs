@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::model::change::Kind;
 
-/// One of the three kinds of object, as the API server knows it.
+/// One of the four kinds of object, as the API server knows it.
 #[derive(Clone, Debug)]
 pub(super) struct Resource {
     pub(super) kind: Kind,
@@ -12,6 +12,8 @@ pub(super) struct Resource {
     pub(super) plural: &'static str,
     /// API group; empty for the core group.
     pub(super) group: &'static str,
+    /// What the proxy does not do without it; `None` when it cannot do without it.
+    pub(super) without: Option<&'static str>,
     path: &'static str,
     selectors: String,
 }
@@ -25,6 +27,7 @@ impl Resource {
             kind: Kind::Service,
             plural: "services",
             group: "",
+            without: None,
             path: "/api/v1/services",
             selectors: format!("labelSelector={proxy_name}&fieldSelector={not_headless}"),
         }
@@ -36,6 +39,7 @@ impl Resource {
             kind: Kind::EndpointSlice,
             plural: "endpointslices",
             group: "discovery.k8s.io",
+            without: None,
             path: "/apis/discovery.k8s.io/v1/endpointslices",
             selectors: format!("labelSelector={}", encode("!service.kubernetes.io/headless")),
         }
@@ -47,8 +51,23 @@ impl Resource {
             kind: Kind::Node,
             plural: "nodes",
             group: "",
+            without: None,
             path: "/api/v1/nodes",
             selectors: format!("fieldSelector={}", encode(&format!("metadata.name={name}"))),
+        }
+    }
+
+    /// All ServiceCIDRs.
+    pub(super) fn service_cidrs() -> Self {
+        Self {
+            kind: Kind::ServiceCidr,
+            plural: "servicecidrs",
+            group: "networking.k8s.io",
+            without: Some(
+                "packets to ClusterIPs that no Service has are not dropped (Kubernetes serves ServiceCIDRs since 1.33)",
+            ),
+            path: "/apis/networking.k8s.io/v1/servicecidrs",
+            selectors: String::new(),
         }
     }
 
@@ -56,8 +75,9 @@ impl Resource {
     pub(super) fn url(&self, parameters: &[(&str, &str)]) -> String {
         let mut url = format!("{}?{}", self.path, self.selectors);
         for (name, value) in parameters {
+            let separator = if url.ends_with('?') { "" } else { "&" };
             // Writing to a String does not fail.
-            let _ = write!(url, "&{name}={}", encode(value));
+            let _ = write!(url, "{separator}{name}={}", encode(value));
         }
         url
     }
@@ -98,6 +118,10 @@ mod tests {
         assert_eq!(
             Resource::node("node-1").url(&[("continue", "a+b=")]),
             "/api/v1/nodes?fieldSelector=metadata.name%3Dnode-1&continue=a%2Bb%3D"
+        );
+        assert_eq!(
+            Resource::service_cidrs().url(&[("watch", "true"), ("resourceVersion", "1")]),
+            "/apis/networking.k8s.io/v1/servicecidrs?watch=true&resourceVersion=1"
         );
     }
 }

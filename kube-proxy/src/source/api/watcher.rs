@@ -111,6 +111,12 @@ impl Watcher {
             self.connection.rebuild().await;
         }
         let jitter = fastrand::f32();
+        if self.resource.without.is_some() && failure.is_missing_resource() {
+            self.health
+                .missing(&self.resource, self.connection.server(), &failure);
+            let longest = self.timing.longest_retry_of_missing;
+            return sleep(self.backoff.delay_up_to(longest, jitter)).await;
+        }
         let delay = match self.reflector.failed(&failure) {
             Pace::AnotherWay => {
                 let next = self.reflector.next().name();

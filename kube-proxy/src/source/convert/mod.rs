@@ -9,6 +9,7 @@ mod intern;
 mod node;
 mod parse;
 mod service;
+mod service_cidr;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ pub use intern::Interner;
 pub use node::node;
 pub use parse::{parse_cidr, parse_ip};
 pub use service::service;
+pub use service_cidr::service_cidr;
 
 use super::wire;
 use crate::model::object::Protocol;

@@ -322,6 +322,25 @@ fn equal_hints_of_neighbours_are_kept_once() {
 }
 
 #[test]
+fn a_bad_network_of_a_service_cidr_is_reported_and_affects_only_itself() {
+    let object = json!({
+        "metadata": {"name": "more"},
+        "spec": {"cidrs": ["010.96.1.1/16", "10.97.0.0", "fd00:10:96::/112"]},
+    });
+    let Converted { object, problems } = service_cidr(&serde_json::from_value(object).unwrap());
+    let object = object.unwrap();
+    assert_eq!(object.name.to_string(), "more");
+    let cidrs: Vec<String> = object.cidrs.iter().map(ToString::to_string).collect();
+    assert_eq!(cidrs, ["10.96.0.0/16", "fd00:10:96::/112"]);
+    assert_eq!(
+        problems[0].to_string(),
+        r#"ServiceCIDR more: spec.cidrs[1]: "10.97.0.0" is not a CIDR; it is left out"#
+    );
+    assert_eq!(problems.len(), 1);
+    assert_eq!(service_cidr(&wire::ServiceCidr::default()).object, None);
+}
+
+#[test]
 fn a_node_gives_its_internal_addresses_first() {
     let Converted { object, problems } = convert_node(json!({
         "metadata": {

@@ -25,6 +25,7 @@ pub(super) enum Written {
     Endpoints(wire::Endpoints),
     Node(wire::Node),
     Pod(wire::Pod),
+    ServiceCidr(wire::ServiceCidr),
 }
 
 /// What a document gives.
@@ -318,6 +319,7 @@ impl<'de> DeserializeSeed<'de> for WrittenSeed {
             Some(Kind::Endpoints) => Written::Endpoints(Deserialize::deserialize(reader)?),
             Some(Kind::Node) => Written::Node(Deserialize::deserialize(reader)?),
             Some(Kind::Pod) => Written::Pod(Deserialize::deserialize(reader)?),
+            Some(Kind::ServiceCidr) => Written::ServiceCidr(Deserialize::deserialize(reader)?),
         }))
     }
 }

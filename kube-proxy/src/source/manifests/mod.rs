@@ -1,7 +1,11 @@
-//! The embedded source: Services, EndpointSlices, Endpoints, Pods and this Node from YAML and JSON files,
-//! watched for changes. It needs no cluster, and does the little that a cluster would do for what people paste:
+//! The embedded source: Services, EndpointSlices, Endpoints, Pods, ServiceCIDRs and this Node from YAML and JSON
+//! files, watched for changes. It needs no cluster, and does the little that a cluster would do for what people paste:
 //! it gives Services their clusterIP and node ports (`allocate`) and makes slices of Pods and Endpoints
 //! (`derive`).
+//!
+//! `--service-cluster-ip-range` is no ServiceCIDR: it only says where addresses that manifests leave out come from,
+//! and has a default that nobody chose. Packets to the rest of a network are dropped where a manifest says that the
+//! network belongs to Services, and not before.
 //!
 //! `files` finds and reads files, `documents` cuts them up, `decode` reads one document, `store` remembers
 //! what each file last gave, `world` puts all of it together and says what changed.
@@ -30,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::model::change::{Change, Kind};
 use crate::path_watch::PathWatch;
 
-const KINDS: [Kind; 3] = [Kind::Node, Kind::Service, Kind::EndpointSlice];
+const KINDS: [Kind; 4] = [Kind::Node, Kind::ServiceCidr, Kind::Service, Kind::EndpointSlice];
 
 /// Where manifests are and what they are for.
 #[derive(Clone, Debug)]

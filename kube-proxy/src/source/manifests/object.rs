@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::object::{EndpointSlice, Node, ObjectName};
+use crate::model::object::{EndpointSlice, Node, ObjectName, ServiceCidr};
 use crate::source::wire;
 
 /// A kind that counts.
@@ -13,11 +13,15 @@ pub(super) enum Kind {
     Endpoints,
     Node,
     Pod,
+    ServiceCidr,
 }
 
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Debug::fmt(self, f)
+        match self {
+            Self::ServiceCidr => f.write_str("ServiceCIDR"),
+            _ => std::fmt::Debug::fmt(self, f),
+        }
     }
 }
 
@@ -42,6 +46,7 @@ pub(super) enum Object {
     Endpoints(Box<wire::Endpoints>),
     Node(Box<Node>),
     Pod(Box<wire::Pod>),
+    ServiceCidr(Box<ServiceCidr>),
 }
 
 /// What a class of documents is to us.
@@ -68,13 +73,16 @@ pub(super) fn class(api_version: &str, kind: &str) -> Class {
         ("v1", "Node") => Class::Ours(Kind::Node),
         ("v1", "Pod") => Class::Ours(Kind::Pod),
         ("discovery.k8s.io/v1", "EndpointSlice") => Class::Ours(Kind::EndpointSlice),
+        ("networking.k8s.io/v1", "ServiceCIDR") => Class::Ours(Kind::ServiceCidr),
         ("v1", "List") => Class::List(None),
         ("v1", "ServiceList") => list_of(Kind::Service),
         ("v1", "EndpointsList") => list_of(Kind::Endpoints),
         ("v1", "NodeList") => list_of(Kind::Node),
         ("v1", "PodList") => list_of(Kind::Pod),
         ("discovery.k8s.io/v1", "EndpointSliceList") => list_of(Kind::EndpointSlice),
+        ("networking.k8s.io/v1", "ServiceCIDRList") => list_of(Kind::ServiceCidr),
         (_, "EndpointSlice" | "EndpointSliceList") => Class::Outdated("discovery.k8s.io/v1"),
+        (_, "ServiceCIDR" | "ServiceCIDRList") => Class::Outdated("networking.k8s.io/v1"),
         (
             _,
             "Deployment"
@@ -92,7 +100,7 @@ pub(super) fn class(api_version: &str, kind: &str) -> Class {
 /// The name of an object as its metadata gives it; the namespace is `default` unless it says another.
 pub(super) fn object_name(kind: Kind, namespace: &str, name: &str) -> ObjectName {
     let namespace: Arc<str> = match (kind, namespace) {
-        (Kind::Node, _) => "".into(),
+        (Kind::Node | Kind::ServiceCidr, _) => "".into(),
         (_, "") => "default".into(),
         (_, namespace) => namespace.into(),
     };

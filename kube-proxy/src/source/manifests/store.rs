@@ -258,6 +258,11 @@ impl Store {
                     converted.problems,
                 )
             }
+            Written::ServiceCidr(cidr) => {
+                let converted = convert::service_cidr(&cidr);
+                let object = converted.object.map(|cidr| Object::ServiceCidr(Box::new(cidr)));
+                (object, converted.problems)
+            }
             Written::EndpointSlice(_) | Written::Node(_) => (None, Vec::new()),
             Written::Endpoints(endpoints) => (Some(Object::Endpoints(Box::new(endpoints))), Vec::new()),
             Written::Pod(pod) => (Some(Object::Pod(Box::new(pod))), Vec::new()),

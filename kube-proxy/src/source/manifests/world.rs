@@ -108,6 +108,10 @@ impl World {
                     Some(Object::Node(node)) => Change::Node(node.clone()),
                     _ => Change::Deleted(change::Kind::Node, key.name.clone()),
                 }),
+                Kind::ServiceCidr => changes.push(match self.objects.get(key).map(AsRef::as_ref) {
+                    Some(Object::ServiceCidr(cidr)) => Change::ServiceCidr(cidr.clone()),
+                    _ => Change::Deleted(change::Kind::ServiceCidr, key.name.clone()),
+                }),
             }
         }
         for (name, itself) in services.0 {

@@ -7,6 +7,7 @@
 mod core;
 mod discovery;
 mod meta;
+mod networking;
 mod pod;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use meta::{
     Bookmark, BookmarkMeta, IntOrString, ListMeta, ObjectMeta, Pair, RawExtension, Status, StatusCause,
     StatusDetails, Time, Unknown, WatchEvent, value_of,
 };
+pub use networking::{ServiceCidr, ServiceCidrSpec};
 pub use pod::{
     Container, ContainerPort, EndpointAddress, EndpointSubset, Endpoints, Pod, PodCondition, PodIp, PodSpec,
     PodStatus,

@@ -169,6 +169,23 @@ fn a_node_reads_the_same_from_protobuf_and_json() {
 }
 
 #[test]
+fn a_service_cidr_reads_the_same_from_protobuf_and_json() {
+    let encoded = message(&[
+        field(1, &field(1, b"kubernetes")),
+        field(2, &message(&[field(1, b"10.96.0.0/16"), field(1, b"fd00::/112")])),
+        field(3, b"status, skipped"),
+    ]);
+    let from_json: ServiceCidr = serde_json::from_value(json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes", "namespace": null},
+        "spec": {"cidrs": ["10.96.0.0/16", "fd00::/112"]},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }))
+    .unwrap();
+    assert_eq!(ServiceCidr::decode(&*encoded).unwrap(), from_json);
+}
+
+#[test]
 fn a_status_reads_the_same_from_protobuf_and_json() {
     let cause = message(&[
         field(1, b"ResourceVersionTooLarge"),

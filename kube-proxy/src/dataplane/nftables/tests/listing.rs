@@ -83,6 +83,14 @@ fn every_kind_of_element(node: &mut Node) {
         let source = Some(source.parse().unwrap());
         node.dataplane.set_localhost_node_ports(family, source);
     }
+    let cidrs = [
+        (Family::V4, ["10.96.0.0/16", "255.0.0.0/8"]),
+        (Family::V6, ["fd00:10:96::/112", "ff00::/8"]),
+    ];
+    for (family, cidrs) in cidrs {
+        let cidrs = cidrs.map(|cidr| cidr.parse().unwrap());
+        node.dataplane.set_service_cidrs(family, &cidrs);
+    }
 }
 
 #[test]

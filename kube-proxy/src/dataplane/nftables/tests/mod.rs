@@ -9,6 +9,7 @@ mod packets;
 mod plan;
 mod random;
 mod refusals;
+mod service_cidrs;
 mod takeover;
 
 use std::net::{IpAddr, SocketAddr};

@@ -8,13 +8,13 @@ use super::super::store::Store;
 use super::Listener;
 
 /// A source of texts instead of files.
-struct Source {
+pub(super) struct Source {
     store: Store,
     listener: Listener,
 }
 
 impl Source {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let ranges = vec![
             "10.96.0.0/16".parse().unwrap(),
             "fd00:10:96::/112".parse().unwrap(),
@@ -26,7 +26,7 @@ impl Source {
     }
 
     /// Gives a file this text; the changes that come of it.
-    fn write(&mut self, file: &str, text: &str) -> usize {
+    pub(super) fn write(&mut self, file: &str, text: &str) -> usize {
         self.store.load(Path::new(file), Ok(text.to_owned()));
         self.told()
     }
@@ -39,18 +39,18 @@ impl Source {
         self.listener.changes
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         self.listener.lines()
     }
 }
 
-fn lines(text: &str) -> Vec<String> {
+pub(super) fn lines(text: &str) -> Vec<String> {
     let mut source = Source::new();
     source.write("a.yaml", text);
     source.lines()
 }
 
-fn complaints(file: &str, text: &str) -> Vec<String> {
+pub(super) fn complaints(file: &str, text: &str) -> Vec<String> {
     let documents = split(text, file.ends_with("json"));
     let broken = documents.iter().flat_map(|document| decode(document).broken);
     broken

@@ -3,6 +3,7 @@
 
 mod contents;
 mod derive;
+mod service_cidrs;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -54,11 +55,16 @@ impl Listener {
                 self.lines
                     .insert(("node", name), format!("{:?} {:?}", node.addresses, node.zone));
             }
+            Change::ServiceCidr(object) => {
+                let line = format!("{:?}", object.cidrs);
+                self.lines.insert(("service cidr", object.name.clone()), line);
+            }
             Change::Deleted(kind, name) => {
                 let kind = match kind {
                     Kind::Service => "service",
                     Kind::EndpointSlice => "slice",
                     Kind::Node => "node",
+                    Kind::ServiceCidr => "service cidr",
                 };
                 assert!(
                     self.lines.remove(&(kind, name.clone())).is_some(),

@@ -91,13 +91,13 @@ async fn the_first_state_comes_as_lists() {
     fs::write(dir.path().join("a.yaml"), service("a", "10.0.0.1")).unwrap();
     let mut running = Running::start(dir.path());
     let mut order = Vec::new();
-    while order.len() < 7 {
+    while order.len() < 9 {
         order.push(running.changes.recv().await.unwrap());
     }
-    let kinds = [Kind::Node, Kind::Service, Kind::EndpointSlice];
-    assert_eq!(order[..3], kinds.map(Change::ListStart));
-    assert!(matches!(&order[3], Change::Service(service) if *service.name.name == *"a"));
-    assert_eq!(order[4..], kinds.map(Change::ListDone));
+    let kinds = [Kind::Node, Kind::ServiceCidr, Kind::Service, Kind::EndpointSlice];
+    assert_eq!(order[..4], kinds.map(Change::ListStart));
+    assert!(matches!(&order[4], Change::Service(service) if *service.name.name == *"a"));
+    assert_eq!(order[5..], kinds.map(Change::ListDone));
 }
 
 #[tokio::test]
