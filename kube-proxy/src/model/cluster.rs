@@ -15,7 +15,7 @@ use super::service_cidr::ServiceCidrs;
 use super::slice::{HeldSlice, Pools};
 use super::view::ServiceView;
 
-/// What the model needs to know about the configuration. Fixed for the life of a [`Cluster`].
+/// What the model needs to know about the configuration and this node.
 #[derive(Clone, Debug, Default)]
 pub struct TrafficConfig {
     /// This node's name, lower case; an endpoint is local when its `nodeName` equals it.
@@ -24,7 +24,8 @@ pub struct TrafficConfig {
     pub masquerade_all: bool,
     /// Whether the dataplane can tell pods from others, for IPv4 and IPv6.
     pub detects_pods: [bool; 2],
-    /// The node's addresses, for the question whether source ranges include the node.
+    /// The node's addresses, for the question whether source ranges include the node. They alone may change
+    /// in the life of a [`Cluster`], by [`Cluster::set_node_ips`].
     pub node_ips: Vec<IpAddr>,
 }
 
@@ -150,6 +151,20 @@ impl Cluster {
     /// the last call; at first they are none.
     pub fn take_service_cidrs(&mut self) -> Option<[Vec<IpNet>; 2]> {
         self.service_cidrs.take()
+    }
+
+    /// The node has these addresses now. Touches the Services that only some sources may use.
+    pub fn set_node_ips(&mut self, node_ips: Vec<IpAddr>) {
+        if self.config.node_ips == node_ips {
+            return;
+        }
+        self.config.node_ips = node_ips;
+        let restricted = |service: &Service| !service.source_ranges.is_empty();
+        let touched = self
+            .services
+            .iter()
+            .filter(|(_, held)| held.service.as_deref().is_some_and(restricted));
+        self.dirty.extend(touched.map(|(name, _)| name.clone()));
     }
 
     /// Decides everything about one Service; `None` when it does not exist or is not proxied.

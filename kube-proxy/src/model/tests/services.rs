@@ -268,6 +268,34 @@ fn source_ranges_restrict_the_load_balancer_address_alone() {
 }
 
 #[test]
+fn source_ranges_follow_the_addresses_of_the_node() {
+    let restricted = service("ns/lb", "10.0.0.1", "p/TCP:80")
+        .with_load_balancer("5.6.7.8")
+        .with_source_ranges("192.168.0.0/24");
+    let open = service("ns/open", "10.0.0.2", "p/TCP:80").with_load_balancer("5.6.7.9");
+    let mut cluster = cluster([&restricted, &open], &[]);
+    let line = |cluster: &Cluster| addresses(&cluster.resolve(&restricted.name).unwrap()).remove(1);
+    let expected = "p/TCP LoadBalancerIp 5.6.7.8 80 from";
+    assert_eq!(line(&cluster), format!("{expected} 5.6.7.8/32,192.168.0.0/24"));
+    cluster.take_dirty();
+    for (ips, touched, ranges) in [
+        (vec![ip("192.168.1.2")], true, "192.168.0.0/24"),
+        (vec![ip("192.168.1.2")], false, "192.168.0.0/24"),
+        (
+            vec![ip("192.168.0.9"), ip("fd00::9")],
+            true,
+            "5.6.7.8/32,192.168.0.0/24",
+        ),
+        (vec![], true, "192.168.0.0/24"),
+    ] {
+        cluster.set_node_ips(ips.clone());
+        let dirty = cluster.take_dirty();
+        assert_eq!(dirty == [restricted.name.clone()], touched, "{ips:?}: {dirty:?}");
+        assert_eq!(line(&cluster), format!("{expected} {ranges}"), "{ips:?}");
+    }
+}
+
+#[test]
 fn affinity_is_carried_to_every_port() {
     for (wanted, expected) in [(None, None), (Some(10800), Some(10800)), (Some(0), None)] {
         let service = Service {
