@@ -51,18 +51,16 @@ fn run(flags: &Flags) -> ExitCode {
         warn!("{note}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = runtime.map_err(anyhow::Error::from);
-    ended
-        .and_then(|runtime| {
-            let ended = runtime.block_on(work(loaded));
-            // A credential plugin that hangs must not hold up the end.
-            runtime.shutdown_background();
-            ended
-        })
-        .unwrap_or_else(|err| {
-            error!(err = format!("{err:#}"), "command failed");
-            ExitCode::FAILURE
-        })
+    let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let ended = runtime.block_on(work(loaded));
+        // A credential plugin that hangs must not hold up the end.
+        runtime.shutdown_background();
+        ended
+    });
+    ended.unwrap_or_else(|err| {
+        error!(err = format!("{err:#}"), "command failed");
+        ExitCode::FAILURE
+    })
 }
 
 /// Runs everything until one part ends. Rules stay in the kernel however that happens: the next proxy takes
@@ -76,9 +74,11 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
     let with_api = matches!(source, Source::Api { .. });
     let health = Arc::new(Health::new(config.sync_period, !with_api));
     let (sender, changes) = mpsc::channel(WAITING_CHANGES);
+    let (local_addresses, watching) = node::addresses::watch();
     let setup = Setup {
         config: config.clone(),
         node_name,
+        local_addresses,
         node_patience: if with_api { NODE_PATIENCE } else { Duration::ZERO },
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
@@ -89,6 +89,7 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
     let endless = tokio::select! {
         ended = looping => return ended.map(|()| ExitCode::SUCCESS),
         never = source.run(Arc::clone(&metrics), sender) => match never {},
+        never = watching => match never {},
         ended = server::run(&config, health, metrics) => ended,
         ended = config::changed(file) => ended,
         // As a shell reports a program that a signal ended, which is what upstream's kube-proxy does.

@@ -1,6 +1,7 @@
 //! This node: its name, its addresses, and what the configuration makes of them (which addresses accept node
 //! ports, how pods are recognised). What it learns from the kernel it learns here; the rest is pure.
 
+pub mod addresses;
 #[cfg(test)]
 mod tests;
 
@@ -144,25 +145,6 @@ pub fn localhost_source(family: Family, ips: &NodeIps, local: &[IpAddr]) -> Opti
             .find(reachable)
     };
     known.filter(|ip| !ip.is_loopback()).or_else(|| first().copied())
-}
-
-/// The addresses of this machine's interfaces.
-///
-/// # Errors
-/// When the kernel does not tell.
-pub fn local_addresses() -> anyhow::Result<Vec<IpAddr>> {
-    let interfaces =
-        nix::ifaddrs::getifaddrs().context("cannot list the addresses of this node's interfaces")?;
-    let addresses = interfaces.filter_map(|interface| interface.address);
-    Ok(addresses
-        .filter_map(
-            |address| match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-                (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
-                (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
-                _ => None,
-            },
-        )
-        .collect())
 }
 
 /// How pods are recognised in a family.

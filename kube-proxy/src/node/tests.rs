@@ -162,8 +162,7 @@ fn pods_are_recognised_by_the_first_network_of_the_family_or_by_their_interface(
 }
 
 #[test]
-fn the_machine_has_a_loopback_address_and_a_name() {
-    assert!(local_addresses().unwrap().contains(&"127.0.0.1".parse().unwrap()));
+fn the_machine_has_a_name() {
     let own = name(None).unwrap();
     assert_eq!(own, own.trim().to_lowercase());
     assert_eq!(name(Some("given")).unwrap(), "given");

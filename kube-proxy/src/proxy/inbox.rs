@@ -1,4 +1,5 @@
-//! The receiving end of the sources' channel, for plain code that waits for changes or for a moment.
+//! The receiving end of the sources' channel, for plain code that waits for changes, for addresses of this node that
+//! come or go, or for a moment.
 
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::Receiver;
 
 use crate::model::change::Change;
+use crate::node::addresses::LocalAddresses;
 
 /// At most so many changes are taken at once, so that a flood cannot put off the kernel for ever.
 const MOST: usize = 8192;
@@ -14,8 +16,9 @@ const MOST: usize = 8192;
 pub(super) struct Inbox {
     changes: Receiver<Change>,
     taken: Vec<Change>,
-    /// Only for waiting with a deadline.
-    timer: Runtime,
+    addresses: LocalAddresses,
+    /// Only for waiting.
+    waiter: Runtime,
 }
 
 /// Why a wait ended.
@@ -23,6 +26,8 @@ pub(super) struct Inbox {
 pub(super) enum Wait {
     /// There is something to take.
     Changes,
+    /// Addresses of this node came or went.
+    Addresses,
     /// The moment came.
     Elapsed,
     /// Nothing will come any more.
@@ -30,31 +35,31 @@ pub(super) enum Wait {
 }
 
 impl Inbox {
-    pub(super) fn new(changes: Receiver<Change>) -> anyhow::Result<Self> {
-        let timer = Builder::new_current_thread().enable_time().build();
+    pub(super) fn new(changes: Receiver<Change>, addresses: LocalAddresses) -> anyhow::Result<Self> {
+        let waiter = Builder::new_current_thread().enable_time().build();
         Ok(Self {
             changes,
             taken: Vec::new(),
-            timer: timer.context("cannot start the loop's timer")?,
+            addresses,
+            waiter: waiter.context("cannot start the loop's timer")?,
         })
     }
 
-    /// Waits for changes, until a moment if one is given, and gathers all that are there.
+    /// Waits for changes and gathers all that are there, unless addresses change or a moment comes first.
     pub(super) fn wait(&mut self, until: Option<Instant>) -> Wait {
-        let count = match until {
-            None => self.changes.blocking_recv_many(&mut self.taken, MOST),
-            Some(until) => {
-                let (changes, taken) = (&mut self.changes, &mut self.taken);
-                let received = self.timer.block_on(async {
-                    tokio::time::timeout_at(until.into(), changes.recv_many(taken, MOST)).await
-                });
-                match received {
-                    Ok(count) => count,
-                    Err(_) => return Wait::Elapsed,
-                }
+        let (changes, taken, addresses) = (&mut self.changes, &mut self.taken, &mut self.addresses);
+        self.waiter.block_on(async {
+            tokio::select! {
+                // Addresses change rarely, and must not wait for the end of a flood of changes.
+                biased;
+                () = changed(addresses) => Wait::Addresses,
+                count = changes.recv_many(taken, MOST) => match count {
+                    0 => Wait::Closed,
+                    _ => Wait::Changes,
+                },
+                () = come(until) => Wait::Elapsed,
             }
-        };
-        if count == 0 { Wait::Closed } else { Wait::Changes }
+        })
     }
 
     /// What was gathered, in order.
@@ -63,5 +68,19 @@ impl Inbox {
             self.taken.shrink_to(MOST);
         }
         self.taken.drain(..)
+    }
+}
+
+async fn changed(addresses: &mut LocalAddresses) {
+    if addresses.changed().await.is_err() {
+        // Nobody tells any more.
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn come(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -22,13 +22,14 @@ use tracing::{debug, error, info, warn};
 
 use self::conflicts::Conflicts;
 use self::inbox::{Inbox, Wait};
-use crate::config::{Config, DetectLocal, NodePorts};
+use crate::config::{Config, DetectLocal};
 use crate::dataplane::{CommitError, CommitReport, Dataplane, LocalTraffic, NodePortAddresses};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::model::change::{Change, Kind};
 use crate::model::cluster::{Cluster, TrafficConfig};
 use crate::model::object::{Family, Node};
+use crate::node::addresses::LocalAddresses;
 use crate::node::{self, NodeIps};
 
 /// The pause after the first failed sync; doubled after each further one.
@@ -42,6 +43,8 @@ pub struct Setup {
     pub config: Config,
     /// This node's name.
     pub node_name: Arc<str>,
+    /// The addresses of this machine, as they come and go.
+    pub local_addresses: LocalAddresses,
     /// How long to wait for the Node's addresses once the source has listed its Nodes.
     pub node_patience: Duration,
     /// Where to count.
@@ -88,7 +91,7 @@ pub fn run(
     changes: Receiver<Change>,
     open: impl FnOnce(&Config, [LocalTraffic; 2]) -> Box<dyn Dataplane>,
 ) -> anyhow::Result<()> {
-    let mut inbox = Inbox::new(changes)?;
+    let mut inbox = Inbox::new(changes, setup.local_addresses.clone())?;
     let begun = start::await_node(&setup, &mut inbox)?;
     let local_traffic = start::local_traffic(&setup.config, begun.node.as_ref());
     let detects_pods = [0, 1].map(|family| local_traffic[family] != LocalTraffic::Unknown);
@@ -131,6 +134,7 @@ pub fn run(
                     proxy.observe(change)?;
                 }
             }
+            Wait::Addresses => proxy.set_node_port_addresses(),
             Wait::Elapsed => {}
             Wait::Closed => return Ok(()),
         }
@@ -213,17 +217,15 @@ impl Proxy {
         }
         self.ips = ips;
         self.node = Some(node.clone());
-        if moved || matches!(self.setup.config.node_port_addresses, NodePorts::Networks(_)) {
+        if moved {
+            self.cluster.set_node_ips(self.ips.known());
             self.set_node_port_addresses();
         }
         Ok(())
     }
 
     fn set_node_port_addresses(&mut self) {
-        let local = node::local_addresses().unwrap_or_else(|error| {
-            warn!(err = %error, "Node ports are not accepted on addresses chosen by network");
-            Vec::new()
-        });
+        let local = Arc::clone(&self.setup.local_addresses.borrow());
         for family in Family::ALL {
             let configured = &self.setup.config.node_port_addresses;
             let addresses = node::node_port_addresses(configured, family, &self.ips, &local);

@@ -76,8 +76,12 @@ impl Begun {
         let listed = self.changes.iter().any(is_list_end);
         let mut until = listed.then(|| Instant::now() + patience);
         while !self.node.as_ref().is_some_and(&suffices) {
-            if until.is_some_and(|until| until <= Instant::now()) || inbox.wait(until) != Wait::Changes {
+            if until.is_some_and(|until| until <= Instant::now()) {
                 return;
+            }
+            match inbox.wait(until) {
+                Wait::Changes | Wait::Addresses => {}
+                Wait::Elapsed | Wait::Closed => return,
             }
             for change in inbox.take() {
                 if is_list_end(&change) {

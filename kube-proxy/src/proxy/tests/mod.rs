@@ -4,11 +4,13 @@ mod node;
 mod sync;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver as StdReceiver, Sender as StdSender, channel as std_channel};
 use std::thread::JoinHandle;
 
 use ipnet::IpNet;
 use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::watch;
 
 use super::*;
 use crate::cli::{self, Command};
@@ -84,6 +86,7 @@ impl Dataplane for Fake {
 
 struct Running {
     changes: Sender<Change>,
+    addresses: watch::Sender<Arc<[IpAddr]>>,
     commits: StdReceiver<Told>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -107,11 +110,13 @@ impl Start {
         let config = crate::config::load(&flags).unwrap().config;
         let (changes, receiver) = channel(64);
         let (sender, commits) = std_channel();
+        let (addresses, local_addresses) = watch::channel(Arc::from([]));
         let metrics = Arc::new(Metrics::new().unwrap());
         let health = Arc::new(Health::new(config.sync_period, true));
         let setup = Setup {
             config,
             node_name: "node-1".into(),
+            local_addresses,
             node_patience: self.patience,
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
@@ -125,6 +130,7 @@ impl Start {
         let thread = std::thread::spawn(move || run(setup, receiver, |_, _| Box::new(fake)));
         Running {
             changes,
+            addresses,
             commits,
             metrics,
             health,
@@ -138,6 +144,12 @@ impl Running {
         for change in changes {
             self.changes.blocking_send(change).unwrap();
         }
+    }
+
+    /// The machine has these addresses now.
+    fn has_addresses(&self, ips: &[&str]) {
+        let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.addresses.send(ips).unwrap();
     }
 
     fn commit(&self) -> Told {

@@ -106,3 +106,90 @@ fn pod_networks_are_waited_for_where_they_tell_pods_and_their_change_ends_the_pr
     let error = running.thread.join().unwrap().unwrap_err();
     assert_eq!(error.to_string(), "timeout waiting for node node-1 to exist");
 }
+
+#[test]
+fn addresses_that_come_and_go_accept_node_ports_where_a_network_has_them() {
+    let running = Start {
+        flags: "--nodeport-addresses=10.0.0.0/8,fd00::/8",
+        ..Start::default()
+    }
+    .run();
+    let only = |ips: &[&str]| NodePortAddresses::Only(ips.iter().map(|ip| ip.parse().unwrap()).collect());
+    let told = running.begin(&[]);
+    assert_eq!(
+        told.node_ports,
+        [(Family::V4, only(&[])), (Family::V6, only(&[]))]
+    );
+    type Row<'a> = (&'a [&'a str], &'a [(Family, NodePortAddresses)]);
+    let table: &[Row<'_>] = &[
+        (&["10.0.0.1", "192.168.0.1"], &[(Family::V4, only(&["10.0.0.1"]))]),
+        (
+            &["10.0.0.1", "10.0.0.2", "fd00::1"],
+            &[
+                (Family::V4, only(&["10.0.0.1", "10.0.0.2"])),
+                (Family::V6, only(&["fd00::1"])),
+            ],
+        ),
+        (&["10.0.0.2", "fd00::1"], &[(Family::V4, only(&["10.0.0.2"]))]),
+        (&[], &[(Family::V4, only(&[])), (Family::V6, only(&[]))]),
+    ];
+    for (addresses, told) in table {
+        running.has_addresses(addresses);
+        assert_eq!(running.commit().node_ports, *told, "{addresses:?}");
+    }
+    running.has_addresses(&["192.168.0.1"]);
+    assert!(running.is_quiet(), "it is in neither network");
+    running.end().unwrap();
+}
+
+#[test]
+fn addresses_of_the_machine_make_no_difference_where_all_or_those_of_the_node_count() {
+    for flags in ["", "--nodeport-addresses=0.0.0.0/0,::/0"] {
+        let running = Start {
+            flags,
+            ..Start::default()
+        }
+        .run();
+        running.begin(&[]);
+        running.has_addresses(&["10.0.0.1", "fd00::1"]);
+        assert!(running.is_quiet(), "{flags}");
+        running.end().unwrap();
+    }
+}
+
+#[test]
+fn it_goes_on_when_nobody_tells_of_addresses_any_more() {
+    let Running {
+        changes,
+        addresses,
+        commits,
+        thread,
+        ..
+    } = Start::default().run();
+    drop(addresses);
+    for kind in [Kind::Node, Kind::Service, Kind::EndpointSlice] {
+        changes.blocking_send(Change::ListDone(kind)).unwrap();
+    }
+    commits.recv_timeout(PATIENCE).unwrap();
+    changes.blocking_send(service("a", 80)).unwrap();
+    assert_eq!(names(&commits.recv_timeout(PATIENCE).unwrap()), ["a"]);
+    drop(changes);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_node_that_moves_has_its_source_ranges_resolved_anew() {
+    let running = Start::default().run();
+    running.begin(&["open"]);
+    let Change::Service(mut restricted) = service("restricted", 81) else {
+        panic!("a Service")
+    };
+    restricted.source_ranges = vec!["10.0.0.0/8".parse().unwrap()];
+    running.send([Change::Service(restricted)]);
+    assert_eq!(names(&running.commit()), ["restricted"]);
+    running.send([node(&["10.0.0.1"], &[])]);
+    let told = running.commit();
+    assert_eq!(names(&told), ["restricted"]);
+    assert_eq!(told.node_ports.len(), 1);
+    running.end().unwrap();
+}

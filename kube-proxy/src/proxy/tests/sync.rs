@@ -1,6 +1,7 @@
 //! When the loop commits what.
 
 use super::*;
+use crate::model::object::ServiceCidr;
 
 #[test]
 fn nothing_is_committed_before_services_and_slices_have_delivered_their_first_state() {
@@ -173,5 +174,31 @@ fn contested_addresses_are_counted_while_they_are_contested() {
     running.send([service("c", 98)]);
     running.commit();
     assert_eq!(running.metrics.conflicts.get(), 0);
+    running.end().unwrap();
+}
+
+#[test]
+fn service_cidrs_go_with_the_first_sync_if_they_are_there_and_are_not_waited_for() {
+    let cidr = |cidrs: &[&str]| {
+        Change::ServiceCidr(Box::new(ServiceCidr {
+            name: ObjectName::new("", "kubernetes"),
+            cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
+        }))
+    };
+    let v4 = |cidrs: &[&str]| {
+        let cidrs = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
+        vec![(Family::V4, cidrs), (Family::V6, vec![])]
+    };
+    let running = Start::default().run();
+    running.send([cidr(&["10.96.0.0/16", "10.96.1.0/24"])]);
+    assert_eq!(running.begin(&[]).service_cidrs, v4(&["10.96.0.0/16"]));
+    running.send([cidr(&["10.96.0.0/12"])]);
+    assert_eq!(running.commit().service_cidrs, v4(&["10.96.0.0/12"]));
+    running.send([cidr(&["10.96.0.0/12", "10.97.0.0/16"])]);
+    assert!(running.is_quiet(), "it changes nothing");
+    running.end().unwrap();
+
+    let running = Start::default().run();
+    assert_eq!(running.begin(&[]).service_cidrs, []);
     running.end().unwrap();
 }
