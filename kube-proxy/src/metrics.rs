@@ -11,10 +11,10 @@ use prometheus::{
 pub struct Metrics {
     /// What `/metrics` prints.
     pub registry: Registry,
-    /// Failed or broken requests to the API server, by `resource` (services, endpointslices, nodes) and
-    /// `reason` (connect, status, decode, stalled, expired).
+    /// Failed or broken requests to the API server, by `resource` (services, endpointslices, nodes,
+    /// servicecidrs) and `reason` (connect, status, decode, stalled, expired).
     pub api_failures: IntCounterVec,
-    /// 1 while the watch of a `resource` delivers, 0 while it is down.
+    /// 1 while the watch of a `resource` delivers, 0 while it is down. None for a resource that is done without.
     pub api_watching: IntGaugeVec,
     /// Seconds of each sync, by `ip_family`. One sync carries both families.
     pub sync_duration: HistogramVec,
