@@ -218,6 +218,7 @@ fn an_unmet_expectation_names_what_should_be_and_what_came() {
     let lab = Lab::build(&Topology::with_pods(&[("c", 2), ("x", 1)])).unwrap();
     let _server = Server::start(lab.member("c").unwrap(), &[8080]).unwrap();
     let question = Question {
+        pause: None,
         lab: &lab,
         family: Family::V4,
         ask: &Ask {
@@ -275,6 +276,7 @@ fn shares_that_are_not_equal_are_not_even() {
         let node = &lab.member("node-1").unwrap().namespace;
         node.run_with_input("nft", &["-f", "-"], &rules).unwrap();
         let question = Question {
+            pause: None,
             lab: &lab,
             family: Family::V4,
             ask: &"udp 10.96.0.1:8080".parse().unwrap(),
