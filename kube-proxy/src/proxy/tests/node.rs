@@ -110,7 +110,7 @@ fn pod_networks_are_waited_for_where_they_tell_pods_and_their_change_ends_the_pr
 #[test]
 fn addresses_that_come_and_go_accept_node_ports_where_a_network_has_them() {
     let running = Start {
-        flags: "--nodeport-addresses=10.0.0.0/8,fd00::/8",
+        flags: "--iptables-localhost-nodeports=false --nodeport-addresses=10.0.0.0/8,fd00::/8",
         ..Start::default()
     }
     .run();
@@ -144,7 +144,10 @@ fn addresses_that_come_and_go_accept_node_ports_where_a_network_has_them() {
 
 #[test]
 fn addresses_of_the_machine_make_no_difference_where_all_or_those_of_the_node_count() {
-    for flags in ["", "--nodeport-addresses=0.0.0.0/0,::/0"] {
+    for flags in [
+        "--iptables-localhost-nodeports=false",
+        "--iptables-localhost-nodeports=false --nodeport-addresses=0.0.0.0/0,::/0",
+    ] {
         let running = Start {
             flags,
             ..Start::default()
@@ -155,6 +158,24 @@ fn addresses_of_the_machine_make_no_difference_where_all_or_those_of_the_node_co
         assert!(running.is_quiet(), "{flags}");
         running.end().unwrap();
     }
+}
+
+#[test]
+fn packets_to_node_ports_at_the_loopback_address_come_from_the_nodes_address_while_this_machine_has_it() {
+    let running = Start::default().run();
+    running.send([node(&["10.0.0.1"], &[])]);
+    running.begin(&[]);
+    let v4 = |ip: Option<&str>| [(Family::V4, ip.map(|ip| ip.parse().unwrap()))];
+    let table: &[(&[&str], Option<&str>)] = &[
+        (&["127.0.0.1", "169.254.0.1", "10.0.0.9"], Some("10.0.0.9")),
+        (&["10.0.0.9", "10.0.0.1"], Some("10.0.0.1")),
+        (&["127.0.0.1"], None),
+    ];
+    for (addresses, source) in table {
+        running.has_addresses(addresses);
+        assert_eq!(running.commit().localhost, v4(*source), "{addresses:?}");
+    }
+    running.end().unwrap();
 }
 
 #[test]
