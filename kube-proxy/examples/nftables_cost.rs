@@ -133,6 +133,7 @@ fn view(n: u32, endpoints: u32, generation: u32) -> ServiceView {
     ServiceView {
         name: ObjectName::new("default", format!("service-{n}")),
         created: None,
+        cluster_ips: vec![ip(172, n)],
         conflicts: Vec::new(),
         health_check: None,
         ports: vec![ServicePortView {

@@ -28,10 +28,14 @@ pub(super) struct Resolver<'a> {
 impl Resolver<'_> {
     /// The Service's view; `None` when it is not proxied.
     pub(super) fn resolve(&self) -> Option<ServiceView> {
-        address::families(self.service).next()?;
+        let cluster_ips: Vec<_> = address::families(self.service).map(|(_, ip)| ip).collect();
+        if cluster_ips.is_empty() {
+            return None;
+        }
         let mut view = ServiceView {
             name: self.service.name.clone(),
             created: self.service.created,
+            cluster_ips,
             ports: Vec::new(),
             conflicts: Vec::new(),
             health_check: self.health_check(),

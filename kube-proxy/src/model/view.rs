@@ -15,6 +15,9 @@ pub struct ServiceView {
     pub name: ObjectName,
     /// The Service's age, as a [`Ledger`](super::ledger::Ledger) wants it.
     pub created: Option<i64>,
+    /// Its ClusterIPs, one a family, whether it has a port there or an older Service has them all: what else is
+    /// sent to them is refused.
+    pub cluster_ips: Vec<IpAddr>,
     /// One entry per Service port and family that the Service has, in the order of `spec.ports`, IPv4 first.
     pub ports: Vec<ServicePortView>,
     /// Addresses that a port of this Service asks for and an older Service or an earlier port has; they are

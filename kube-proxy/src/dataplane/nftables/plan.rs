@@ -24,6 +24,8 @@ pub(super) fn plan(
 ) -> Vec<(Key, Value)> {
     let name = view.name.to_string();
     let mut entries = Vec::new();
+    let cluster_ips = view.cluster_ips.iter();
+    entries.extend(cluster_ips.map(|ip| (Key::ClusterIp(*ip), Value::Present)));
     for port in &view.ports {
         let mut planned = Port {
             port,
@@ -136,11 +138,6 @@ impl Port<'_> {
         if address.kind == AddressKind::NodePort && self.serves_localhost(by_source) {
             self.entries
                 .push((Key::LocalhostNodePort(frontend), Value::Present));
-        }
-        if address.kind == AddressKind::ClusterIp
-            && let Some(ip) = address.ip
-        {
-            self.entries.push((Key::ClusterIp(ip), Value::Present));
         }
         if let Some(ranges) = &address.source_ranges {
             self.entries.push((Key::Firewall(frontend), Value::Present));

@@ -52,6 +52,17 @@ fn the_older_service_has_a_contested_address_and_the_loser_says_so() {
 }
 
 #[test]
+fn a_cluster_ip_stays_in_use_when_an_older_service_has_its_only_port() {
+    let young = service("a/young", "10.0.0.2 fd00::2", "p/TCP:80").created(2);
+    let old = service("b/old", "10.0.0.1", "p/TCP:80").with_external_ips("10.0.0.2 fd00::2");
+    let cluster = cluster([&young, &old.created(1)], &[]);
+    let (addresses, _) = standing(&cluster, "a/young");
+    assert_eq!(addresses, ["p/TCP ClusterIp fd00::2 80"]);
+    let view = cluster.resolve(&young.name).unwrap();
+    assert_eq!(view.cluster_ips, [ip("10.0.0.2"), ip("fd00::2")]);
+}
+
+#[test]
 fn a_service_of_unknown_age_is_the_youngest_and_names_settle_a_tie() {
     let ageless = |text, ip| Service {
         created: None,

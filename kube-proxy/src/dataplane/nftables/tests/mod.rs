@@ -47,10 +47,14 @@ fn name(name: &str) -> ObjectName {
 }
 
 fn view(service: &str, ports: impl IntoIterator<Item = ServicePortView>) -> ServiceView {
+    let ports: Vec<ServicePortView> = ports.into_iter().collect();
+    let addresses = ports.iter().flat_map(|port| &port.addresses);
+    let cluster_ips = addresses.filter(|address| address.kind == AddressKind::ClusterIp);
     ServiceView {
         name: name(service),
         created: None,
-        ports: ports.into_iter().collect(),
+        cluster_ips: cluster_ips.filter_map(|address| address.ip).collect(),
+        ports,
         conflicts: Vec::new(),
         health_check: None,
     }
