@@ -8,7 +8,7 @@ use super::change::Change;
 use super::cluster::{Cluster, TrafficConfig};
 use super::object::{
     EndpointSlice, Family, Hints, IpMode, LoadBalancerIngress, ObjectName, Protocol, Service, ServicePort,
-    ServiceType, SliceEndpoint, SlicePort,
+    ServiceType, SliceEndpoint, SlicePort, TrafficPolicy,
 };
 use super::view::{AddressKind, Delivery, Endpoint, EndpointList, ServicePortView, ServiceView};
 
@@ -127,6 +127,18 @@ impl Service {
             .split_whitespace()
             .map(|range| range.parse().unwrap())
             .collect();
+        self
+    }
+
+    /// With internalTrafficPolicy and externalTrafficPolicy.
+    pub(crate) fn with_policies(mut self, internal: TrafficPolicy, external: TrafficPolicy) -> Self {
+        (self.internal_traffic_policy, self.external_traffic_policy) = (internal, external);
+        self
+    }
+
+    /// With session affinity for so many seconds.
+    pub(crate) fn with_affinity(mut self, seconds: u32) -> Self {
+        self.session_affinity = Some(seconds);
         self
     }
 

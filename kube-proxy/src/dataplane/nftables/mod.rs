@@ -64,6 +64,8 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 mod transaction;
+#[cfg(test)]
+mod walk;
 
 use std::net::IpAddr;
 use std::time::Instant;

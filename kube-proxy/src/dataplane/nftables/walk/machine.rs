@@ -1,0 +1,277 @@
+//! One packet among the rules: chains, rules and registers.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail, ensure};
+
+use super::hooks::{Choices, Hook, Surroundings};
+use super::packet::{Connection, Origin, Packet};
+use super::set::{Memory, Verdict};
+use super::table::Table;
+use super::trail::{Effect, Outcome, Path, Step};
+use crate::dataplane::nftables::expr::Register;
+use crate::dataplane::nftables::rules::{ChainRules, Hook as Place, Rule};
+
+/// Chains that lead to chains: the kernel refuses more.
+const DEEPEST: usize = 16;
+/// The priority at which conntrack looks at a packet that comes in or is sent.
+const CONNTRACK: i32 = -200;
+const REGISTERS: usize = 16;
+
+/// A packet on its way.
+pub(super) struct Machine<'a> {
+    pub(super) table: &'a Table,
+    pub(super) surroundings: &'a Surroundings,
+    pub(super) choices: &'a mut Choices,
+    /// The packet as it is now.
+    pub(super) packet: Packet,
+    pub(super) priority: u32,
+    pub(super) memory: Memory,
+    /// The endpoint that it was sent to.
+    pub(super) redirected: Option<SocketAddr>,
+    /// Its destination became another one.
+    pub(super) has_new_destination: bool,
+    pub(super) masqueraded: bool,
+    /// Conntrack has settled what its addresses become.
+    pub(super) settled: bool,
+    /// Where it is.
+    pub(super) hook: Hook,
+    pub(super) place: Place,
+    pub(super) registers: Registers,
+    /// The rule that looks at it.
+    pub(super) step: Step,
+    trail: Vec<Step>,
+}
+
+/// What a hook's chain made of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Accepted,
+    Rejected,
+    Dropped,
+}
+
+/// How an expression ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The rule goes on.
+    Next,
+    /// The rule does not match.
+    Mismatch,
+    Verdict(Verdict),
+    /// The hook is done with the packet.
+    Fate(Fate),
+}
+
+impl<'a> Machine<'a> {
+    pub(super) fn new(
+        table: &'a Table,
+        packet: &Packet,
+        surroundings: &'a Surroundings,
+        choices: &'a mut Choices,
+    ) -> Self {
+        let has_new_destination = matches!(
+            packet.connection,
+            Connection::Established {
+                redirected: Some(_),
+                ..
+            }
+        );
+        Self {
+            table,
+            surroundings,
+            choices,
+            packet: packet.clone(),
+            priority: 0,
+            memory: surroundings.memory.clone(),
+            redirected: None,
+            has_new_destination,
+            masqueraded: false,
+            settled: packet.connection != Connection::New,
+            hook: Hook::Prerouting,
+            place: Place {
+                kind: "",
+                number: 0,
+                priority: 0,
+            },
+            registers: Registers::default(),
+            step: Step::default(),
+            trail: Vec::new(),
+        }
+    }
+
+    pub(super) fn into_path(self, outcome: Outcome) -> Path {
+        Path {
+            outcome,
+            share: 1.0,
+            trail: self.trail,
+            memory: self.memory,
+            mark: self.packet.mark,
+            priority: self.priority,
+        }
+    }
+
+    /// Calls one of the chains at a hook.
+    pub(super) fn call(&mut self, hook: Hook, place: Place, chain: &ChainRules) -> anyhow::Result<Fate> {
+        (self.hook, self.place) = (hook, place);
+        if place.kind == "nat" && self.settled {
+            self.settle();
+            return Ok(Fate::Accepted);
+        }
+        match self.chain(chain, 0)? {
+            End::Next => Ok(Fate::Accepted),
+            End::Fate(fate) => Ok(fate),
+            other => bail!("a chain ends in {other:?}"),
+        }
+    }
+
+    /// Conntrack sees the packet before this chain.
+    pub(super) fn is_tracked(&self) -> bool {
+        let sees_first = matches!(self.hook, Hook::Prerouting | Hook::Output);
+        let is_back = self.settled && self.hook == Hook::Prerouting;
+        !sees_first || is_back || self.place.priority > CONNTRACK
+    }
+
+    /// Does to a packet of a known connection what was done to the first one.
+    fn settle(&mut self) {
+        let Connection::Established {
+            redirected,
+            masqueraded,
+        } = self.packet.connection
+        else {
+            return;
+        };
+        match (self.hook, redirected) {
+            (Hook::Prerouting | Hook::Output, Some(to)) => self.redirect(to),
+            (Hook::Postrouting, _) => self.masqueraded = masqueraded,
+            _ => {}
+        }
+    }
+
+    pub(super) fn redirect(&mut self, to: SocketAddr) {
+        let before = self.packet.clone();
+        self.packet.redirect(to);
+        self.has_new_destination |= self.packet != before;
+        self.redirected = Some(to);
+    }
+
+    /// The name of the interface that the packet came in through; none for the host's own packets.
+    pub(super) fn input_interface(&self) -> anyhow::Result<&str> {
+        match (&self.packet.origin, self.hook) {
+            (_, Hook::Postrouting) => bail!("kernels do not agree on the input interface at postrouting"),
+            (Origin::Host, _) => Ok(""),
+            (Origin::Interface(name), _) => Ok(name),
+        }
+    }
+
+    /// Carries out a chain, and those that it leads to. [`End::Next`]: back to where it was called.
+    fn chain(&mut self, chain: &ChainRules, depth: usize) -> anyhow::Result<End> {
+        ensure!(depth < DEEPEST, "chains lead to chains too often");
+        let table = self.table;
+        for (number, rule) in (1..).zip(&chain.rules) {
+            let end = self.rule(chain, rule);
+            let end = end.with_context(|| format!("rule {number} of chain {}", chain.name))?;
+            let (to, comes_back) = match end {
+                End::Next | End::Mismatch => continue,
+                End::Verdict(Verdict::Return) => return Ok(End::Next),
+                End::Verdict(Verdict::Drop) => return Ok(End::Fate(Fate::Dropped)),
+                End::Verdict(Verdict::Jump(to)) => (to, true),
+                End::Verdict(Verdict::Goto(to)) => (to, false),
+                End::Fate(_) => return Ok(end),
+            };
+            let end = self.chain(table.chain(&to)?, depth + 1)?;
+            if end != End::Next || !comes_back {
+                return Ok(end);
+            }
+        }
+        Ok(End::Next)
+    }
+
+    /// Carries out a rule. One that only leads on leaves no step in the trail: the next one is in the chain
+    /// that it leads to.
+    fn rule(&mut self, chain: &ChainRules, rule: &Rule) -> anyhow::Result<End> {
+        self.registers = Registers::default();
+        self.step = Step {
+            chain: chain.name.clone(),
+            comment: rule.comment,
+            ..Step::default()
+        };
+        for (number, expr) in (1..).zip(&rule.exprs) {
+            let end = self.execute(expr);
+            let end = end.with_context(|| format!("expression {number}, {}", expr.name()))?;
+            if let End::Verdict(verdict) = &end {
+                self.note_verdict(verdict);
+            }
+            if end == End::Mismatch {
+                return Ok(end);
+            }
+            if end != End::Next {
+                self.leave_step();
+                return Ok(end);
+            }
+        }
+        self.leave_step();
+        Ok(End::Next)
+    }
+
+    fn note_verdict(&mut self, verdict: &Verdict) {
+        let effect = match verdict {
+            Verdict::Drop => Effect::Drop,
+            Verdict::Return => Effect::Return,
+            Verdict::Jump(_) => return,
+            Verdict::Goto(chain) => Effect::Goto(chain.clone()),
+        };
+        self.step.effects.push(effect);
+    }
+
+    fn leave_step(&mut self) {
+        let step = std::mem::take(&mut self.step);
+        if !step.elements.is_empty() || !step.effects.is_empty() {
+            self.trail.push(step);
+        }
+    }
+}
+
+/// The registers, as bytes. A rule begins with none loaded, and may not read what it did not load.
+#[derive(Debug)]
+pub(super) struct Registers {
+    bytes: [Option<u8>; REGISTERS * 4],
+}
+
+impl Default for Registers {
+    fn default() -> Self {
+        Self {
+            bytes: [None; REGISTERS * 4],
+        }
+    }
+}
+
+impl Registers {
+    /// Loads a value; the last register that it takes is filled up with zeros.
+    pub(super) fn load(&mut self, at: Register, value: &[u8]) -> anyhow::Result<()> {
+        let start = at.0 as usize * 4;
+        let end = start + value.len().next_multiple_of(4);
+        let taken = self.bytes.get_mut(start..end);
+        let taken = taken.with_context(|| format!("no {} bytes from register {} on", value.len(), at.0))?;
+        let padded = value.iter().copied().chain(std::iter::repeat(0));
+        for (byte, value) in taken.iter_mut().zip(padded) {
+            *byte = Some(value);
+        }
+        Ok(())
+    }
+
+    /// Reads so many bytes.
+    pub(super) fn read(&self, at: Register, length: usize) -> anyhow::Result<Vec<u8>> {
+        let start = at.0 as usize * 4;
+        let found = self.bytes.get(start..start + length);
+        let found = found.and_then(|bytes| bytes.iter().copied().collect::<Option<Vec<u8>>>());
+        found.with_context(|| format!("{length} bytes from register {} on are not all loaded", at.0))
+    }
+
+    /// Reads a number in the host's byte order.
+    pub(super) fn number(&self, at: Register) -> anyhow::Result<u32> {
+        let bytes = self.read(at, 4)?;
+        let bytes = bytes.first_chunk().context("four bytes are four bytes")?;
+        Ok(u32::from_ne_bytes(*bytes))
+    }
+}

@@ -1,0 +1,253 @@
+//! What each expression does.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, bail, ensure};
+
+use super::hooks::Hook;
+use super::machine::{End, Fate, Machine};
+use super::packet::Connection;
+use super::set::{Data, Verdict};
+use super::trail::Effect;
+use crate::dataplane::nftables::expr::{
+    Comparison, Conntrack, Expr, Find, Meta, Register, Remember, RouteOf, Verdict as Planned,
+};
+use crate::model::object::Family;
+
+/// `IFNAMSIZ`.
+const INTERFACE_NAME: usize = 16;
+/// Bits of `ct state`.
+const STATE_ESTABLISHED: u32 = 1 << 1;
+const STATE_NEW: u32 = 1 << 3;
+/// Bits of `ct status`.
+const STATUS_SEEN_REPLY: u32 = 1 << 1;
+const STATUS_DNAT: u32 = 1 << 5;
+
+impl Machine<'_> {
+    /// Carries out one expression.
+    pub(super) fn execute(&mut self, expr: &Expr) -> anyhow::Result<End> {
+        match expr {
+            Expr::Payload {
+                header,
+                offset,
+                length,
+                to,
+            } => {
+                let bytes = self.packet.bytes(*header, *offset, *length)?;
+                self.registers.load(*to, &bytes)?;
+            }
+            Expr::LoadMeta(meta, to) => self.load_meta(*meta, *to)?,
+            Expr::SetMeta(meta, from) => self.set_meta(*meta, *from)?,
+            Expr::LoadConntrack(what, to) => return self.load_conntrack(*what, *to),
+            Expr::RouteType(of, to) => {
+                let ip = match of {
+                    RouteOf::Source => self.packet.source,
+                    RouteOf::Destination => self.packet.destination,
+                };
+                let kind = self.surroundings.route_type(ip);
+                self.registers.load(*to, &kind.to_ne_bytes())?;
+            }
+            Expr::Bits { register, mask, flip } => {
+                ensure!(
+                    mask.len() == flip.len(),
+                    "a mask of another length than the bits to flip"
+                );
+                let mut bytes = self.registers.read(*register, mask.len())?;
+                for (byte, (mask, flip)) in bytes.iter_mut().zip(mask.iter().zip(flip)) {
+                    *byte = *byte & mask ^ flip;
+                }
+                self.registers.load(*register, &bytes)?;
+            }
+            // It turns the bytes of each pair in one byte: of none.
+            Expr::ByteOrder(register) => drop(self.registers.read(*register, 1)?),
+            Expr::Constant(to, value) => self.registers.load(*to, value)?,
+            Expr::Compare(register, comparison, value) => {
+                let equal = self.registers.read(*register, value.len())? == *value;
+                if equal != (*comparison == Comparison::Equal) {
+                    return Ok(End::Mismatch);
+                }
+            }
+            Expr::Lookup { set, key, find } => return self.look_up(set, *key, *find),
+            Expr::Remember { map, key, value, how } => self.remember(map, *key, *value, *how)?,
+            Expr::Random { modulus, offset, to } => self.draw(*modulus, *offset, *to)?,
+            Expr::Dnat {
+                family,
+                address,
+                port,
+            } => return self.dnat(*family, *address, *port),
+            Expr::Masquerade => return self.masquerade(),
+            Expr::Reject(family) => return self.reject(*family),
+            Expr::Verdict(verdict) => return Ok(End::Verdict(planned(verdict))),
+        }
+        Ok(End::Next)
+    }
+
+    fn load_meta(&mut self, meta: Meta, to: Register) -> anyhow::Result<()> {
+        match meta {
+            Meta::Mark => self.registers.load(to, &self.packet.mark.to_ne_bytes()),
+            Meta::Priority => self.registers.load(to, &self.priority.to_ne_bytes()),
+            Meta::L4proto => self.registers.load(to, &[self.packet.protocol()]),
+            Meta::InputInterface => {
+                let mut name = self.input_interface()?.as_bytes().to_vec();
+                ensure!(name.len() < INTERFACE_NAME, "an interface's name is too long");
+                name.resize(INTERFACE_NAME, 0);
+                self.registers.load(to, &name)
+            }
+        }
+    }
+
+    fn set_meta(&mut self, meta: Meta, from: Register) -> anyhow::Result<()> {
+        let value = self.registers.number(from)?;
+        match meta {
+            Meta::Mark => {
+                self.packet.mark = value;
+                self.step.effects.push(Effect::Marked(value));
+            }
+            Meta::Priority => self.priority = value,
+            Meta::L4proto | Meta::InputInterface => bail!("{meta:?} cannot be set"),
+        }
+        Ok(())
+    }
+
+    fn load_conntrack(&mut self, what: Conntrack, to: Register) -> anyhow::Result<End> {
+        if !self.is_tracked() {
+            return Ok(End::Mismatch);
+        }
+        let is_new = self.packet.connection == Connection::New;
+        let bits = match what {
+            Conntrack::State if is_new => STATE_NEW,
+            Conntrack::State => STATE_ESTABLISHED,
+            Conntrack::Status => {
+                let seen_reply = if is_new { 0 } else { STATUS_SEEN_REPLY };
+                let dnat = if self.has_new_destination { STATUS_DNAT } else { 0 };
+                seen_reply | dnat
+            }
+        };
+        self.registers.load(to, &bits.to_ne_bytes())?;
+        Ok(End::Next)
+    }
+
+    fn look_up(&mut self, name: &str, key: Register, find: Find) -> anyhow::Result<End> {
+        let set = self.table.set(name)?;
+        let (length, _) = set.lengths();
+        let key = self.registers.read(key, length)?;
+        let recalled = self.memory.get(&(set.name, key.clone())).cloned();
+        let found = recalled.map(|value| (Data::Bytes(value), None));
+        let found = found.or_else(|| {
+            let element = set.find(&key)?;
+            Some((element.data.clone(), Some(element.text.clone())))
+        });
+        let Some((data, text)) = found else {
+            if find != Find::NotMember {
+                return Ok(End::Mismatch);
+            }
+            self.step.effects.push(Effect::NotIn(set.name));
+            return Ok(End::Next);
+        };
+        match text {
+            Some(text) => self.step.elements.push(text),
+            None => self.step.effects.push(Effect::Recalled(set.name)),
+        }
+        match (find, data) {
+            (Find::Member, _) => Ok(End::Next),
+            (Find::NotMember, _) => Ok(End::Mismatch),
+            (Find::Verdict, Data::Verdict(verdict)) => Ok(End::Verdict(verdict)),
+            (Find::Load(to), Data::Bytes(value)) => {
+                self.registers.load(to, &value)?;
+                Ok(End::Next)
+            }
+            (find, data) => bail!("{find:?} in {name}, which holds {data:?}"),
+        }
+    }
+
+    fn remember(&mut self, name: &str, key: Register, value: Register, how: Remember) -> anyhow::Result<()> {
+        let set = self.table.set(name)?;
+        ensure!(set.is_dynamic, "rules may not write to {name}");
+        let (key_length, value_length) = set.lengths();
+        let key = self.registers.read(key, key_length)?;
+        let value = self.registers.read(value, value_length)?;
+        let effect = match how {
+            Remember::For(_) => {
+                self.memory.entry((set.name, key)).or_insert(value);
+                Effect::Remembered(set.name)
+            }
+            Remember::NoLonger => {
+                self.memory.remove(&(set.name, key));
+                Effect::Forgot(set.name)
+            }
+        };
+        self.step.effects.push(effect);
+        Ok(())
+    }
+
+    fn draw(&mut self, modulus: u32, offset: u32, to: Register) -> anyhow::Result<()> {
+        ensure!(
+            modulus != 0 && offset.checked_add(modulus - 1).is_some(),
+            "no random number from {offset} on below {modulus} more"
+        );
+        let number = offset + self.choices.draw(modulus);
+        self.registers.load(to, &number.to_ne_bytes())?;
+        self.step.effects.push(Effect::Drew {
+            slot: number,
+            of: modulus,
+        });
+        Ok(())
+    }
+
+    fn dnat(&mut self, family: Family, address: Register, port: Register) -> anyhow::Result<End> {
+        ensure!(
+            self.place.kind == "nat" && matches!(self.hook, Hook::Prerouting | Hook::Output),
+            "no dnat in a {} chain at {:?}",
+            self.place.kind,
+            self.hook
+        );
+        ensure!(family == self.table.family, "dnat in another family");
+        let ip: IpAddr = match family {
+            Family::V4 => first::<4>(&self.registers.read(address, 4)?)?.into(),
+            Family::V6 => first::<16>(&self.registers.read(address, 16)?)?.into(),
+        };
+        let port = u16::from_be_bytes(first(&self.registers.read(port, 2)?)?);
+        let to = SocketAddr::new(ip, port);
+        self.redirect(to);
+        self.step.effects.push(Effect::Dnat(to));
+        Ok(End::Fate(Fate::Accepted))
+    }
+
+    fn masquerade(&mut self) -> anyhow::Result<End> {
+        ensure!(
+            self.place.kind == "nat" && self.hook == Hook::Postrouting,
+            "no masquerade in a {} chain at {:?}",
+            self.place.kind,
+            self.hook
+        );
+        self.masqueraded = true;
+        self.step.effects.push(Effect::Masquerade);
+        Ok(End::Fate(Fate::Accepted))
+    }
+
+    fn reject(&mut self, family: Family) -> anyhow::Result<End> {
+        ensure!(
+            self.place.kind == "filter" && matches!(self.hook, Hook::Input | Hook::Forward | Hook::Output),
+            "no reject in a {} chain at {:?}",
+            self.place.kind,
+            self.hook
+        );
+        ensure!(family == self.table.family, "reject in another family");
+        self.step.effects.push(Effect::Reject);
+        Ok(End::Fate(Fate::Rejected))
+    }
+}
+
+fn planned(verdict: &Planned) -> Verdict {
+    match verdict {
+        Planned::Drop => Verdict::Drop,
+        Planned::Return => Verdict::Return,
+        Planned::Jump(chain) => Verdict::Jump((*chain).to_owned()),
+        Planned::Goto(chain) => Verdict::Goto(chain.clone()),
+    }
+}
+
+fn first<const LENGTH: usize>(bytes: &[u8]) -> anyhow::Result<[u8; LENGTH]> {
+    let found = bytes.first_chunk().copied();
+    found.with_context(|| format!("{LENGTH} bytes are needed, {} are there", bytes.len()))
+}
