@@ -1,5 +1,6 @@
 //! Where packets go, from objects to the answer: Service and EndpointSlice objects, resolved, planned, walked.
 
+mod catalogue;
 mod parts;
 
 use std::collections::BTreeMap;
