@@ -1,7 +1,11 @@
 //! Where packets go, from objects to the answer: Service and EndpointSlice objects, resolved, planned, walked.
 
 mod catalogue;
+mod packets;
 mod parts;
+mod plain;
+mod random;
+mod world;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -1,0 +1,329 @@
+//! What becomes of a packet, told from the objects and the rules of Kubernetes alone, as plainly as it can be
+//! told: nothing of the model or of the plan is used. Slow, and meant to be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::model::object::{Hints, IpMode, ServicePort, ServiceType, SliceEndpoint, TrafficPolicy};
+
+/// A cluster as it is observed, and the node that looks at it.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) setup: Setup,
+    /// Each name once.
+    pub(super) services: Vec<Service>,
+    /// Each name once.
+    pub(super) slices: Vec<EndpointSlice>,
+}
+
+/// Where a packet comes from, as far as it matters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Pod,
+    Host,
+    Other,
+}
+
+/// In which way a ServicePort has an address. The first that applies counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    ClusterIp,
+    LoadBalancerIp,
+    ExternalIp,
+    NodePort,
+}
+
+/// A ServicePort that wants a destination. The least one gets it: the oldest Service, then the first by name;
+/// in a Service the first port.
+type Claim<'a> = (bool, Option<i64>, (&'a str, &'a str), usize, Kind);
+
+/// An endpoint of a ServicePort.
+#[derive(Clone, Copy)]
+struct Endpoint<'a> {
+    at: SocketAddr,
+    is_here: bool,
+    held: &'a SliceEndpoint,
+}
+
+impl World {
+    /// Everything that may become of a packet, each as likely as the other.
+    pub(super) fn outcomes(&self, packet: &Packet) -> BTreeSet<Outcome> {
+        let one = |outcome| BTreeSet::from([outcome]);
+        let holder = self.holder(packet, &[Kind::ClusterIp, Kind::LoadBalancerIp, Kind::ExternalIp]);
+        if let Some((service, port, kind)) = holder {
+            if kind == Kind::LoadBalancerIp && !self.may_use(service, packet) {
+                return one(Outcome::Dropped);
+            }
+            return self.served(service, port, kind, packet);
+        }
+        if self.accepts_node_ports(packet.destination)
+            && let Some((service, port, kind)) = self.holder(packet, &[Kind::NodePort])
+        {
+            return self.served(service, port, kind, packet);
+        }
+        let is_live = |service: &Service| {
+            let ip = cluster_ip(service, Family::of(packet.destination));
+            ip == Some(packet.destination) && !service.ports.is_empty()
+        };
+        match self.services.iter().any(is_live) {
+            true => one(Outcome::Rejected),
+            false => one(Outcome::NotOurs),
+        }
+    }
+
+    /// Clients of the packet's destination stay with their endpoint.
+    pub(super) fn has_affinity(&self, packet: &Packet) -> bool {
+        let all = [
+            Kind::ClusterIp,
+            Kind::LoadBalancerIp,
+            Kind::ExternalIp,
+            Kind::NodePort,
+        ];
+        let holder = self
+            .holder(packet, &all[..3])
+            .or_else(|| self.holder(packet, &all[3..]));
+        holder.is_some_and(|(service, ..)| service.session_affinity.is_some())
+    }
+
+    /// Who has the packet's destination, in one of these ways.
+    fn holder(&self, packet: &Packet, kinds: &[Kind]) -> Option<(&Service, &ServicePort, Kind)> {
+        let mut claims: Vec<(Claim<'_>, &Service, &ServicePort)> = Vec::new();
+        for service in &self.services {
+            for (index, port) in service.ports.iter().enumerate() {
+                for kind in kinds {
+                    if wants(service, port, *kind, packet) {
+                        let name = (&*service.name.namespace, &*service.name.name);
+                        let claim = (service.created.is_none(), service.created, name, index, *kind);
+                        claims.push((claim, service, port));
+                    }
+                }
+            }
+        }
+        let first = claims.into_iter().min_by_key(|(claim, ..)| *claim);
+        first.map(|((.., kind), service, port)| (service, port, kind))
+    }
+
+    /// loadBalancerSourceRanges.
+    fn may_use(&self, service: &Service, packet: &Packet) -> bool {
+        let family = Family::of(packet.destination);
+        let ranges = service.source_ranges.iter();
+        let ranges: Vec<_> = ranges
+            .filter(|range| Family::of(range.addr()) == family)
+            .collect();
+        let holds = |ip: IpAddr| ranges.iter().any(|range| range.contains(&ip));
+        let holds_node = self.setup.node_ips.iter().any(|ip| holds(*ip));
+        ranges.is_empty() || holds(packet.source) || (holds_node && packet.source == packet.destination)
+    }
+
+    fn accepts_node_ports(&self, ip: IpAddr) -> bool {
+        match &self.setup.node_port_addresses[Family::of(ip) as usize] {
+            NodePortAddresses::All => self.is_of_this_node(ip),
+            NodePortAddresses::Only(chosen) => chosen.contains(&ip),
+        }
+    }
+
+    fn is_of_this_node(&self, ip: IpAddr) -> bool {
+        self.setup.interface_addresses.contains(&ip)
+    }
+
+    fn class(&self, packet: &Packet) -> Class {
+        let came_through = |wanted: &dyn Fn(&str) -> bool| match &packet.origin {
+            Origin::Interface(name) => wanted(name),
+            Origin::Host => false,
+        };
+        let is_pod = match self.detector(packet) {
+            LocalTraffic::Unknown => false,
+            LocalTraffic::Cidr(network) => network.contains(&packet.source),
+            LocalTraffic::Interface(name) => came_through(&|interface| interface == name),
+            LocalTraffic::InterfacePrefix(prefix) => came_through(&|interface| interface.starts_with(prefix)),
+        };
+        match is_pod {
+            true => Class::Pod,
+            false if self.is_of_this_node(packet.source) => Class::Host,
+            false => Class::Other,
+        }
+    }
+
+    fn detector(&self, packet: &Packet) -> &LocalTraffic {
+        &self.setup.local_traffic[Family::of(packet.source) as usize]
+    }
+
+    /// The table of who gets which endpoints, and whose source is replaced.
+    fn served(
+        &self,
+        service: &Service,
+        port: &ServicePort,
+        kind: Kind,
+        packet: &Packet,
+    ) -> BTreeSet<Outcome> {
+        let endpoints = self.endpoints(service, port, Family::of(packet.destination));
+        let cluster = in_cluster(&endpoints, self.setup.zone);
+        let local = on_this_node(&endpoints);
+        let (class, detects) = (
+            self.class(packet),
+            *self.detector(packet) != LocalTraffic::Unknown,
+        );
+        let (list, masquerade) = match kind {
+            Kind::ClusterIp => {
+                let masquerade = self.setup.masquerade_all || (detects && class != Class::Pod);
+                match service.internal_traffic_policy {
+                    TrafficPolicy::Cluster => (&cluster, masquerade),
+                    TrafficPolicy::Local => (&local, masquerade),
+                }
+            }
+            _ => match (external_policy(service), class) {
+                (TrafficPolicy::Cluster, _) => (&cluster, true),
+                (TrafficPolicy::Local, Class::Pod) => (&cluster, false),
+                (TrafficPolicy::Local, Class::Host) => (&cluster, true),
+                (TrafficPolicy::Local, Class::Other) => (&local, false),
+            },
+        };
+        if list.is_empty() {
+            let somewhere = endpoints.iter().any(|endpoint| is_usable(endpoint.held));
+            let none = if somewhere {
+                Outcome::Dropped
+            } else {
+                Outcome::Rejected
+            };
+            return BTreeSet::from([none]);
+        }
+        let outcome = |endpoint: &Endpoint<'_>| {
+            let is_itself = endpoint.is_here && endpoint.at.ip() == packet.source;
+            // What came in and ends here is never on its way out, where sources are replaced.
+            let leaves = packet.origin == Origin::Host || !self.is_of_this_node(endpoint.at.ip());
+            Outcome::To {
+                endpoint: endpoint.at,
+                masqueraded: leaves && (masquerade || is_itself),
+            }
+        };
+        list.iter().map(outcome).collect()
+    }
+
+    /// All endpoints of a ServicePort, each address and port once: of two with the same the one that is not
+    /// terminating, then the ready one, then the serving one; then the one in the first slice.
+    fn endpoints<'a>(&'a self, service: &Service, port: &ServicePort, family: Family) -> Vec<Endpoint<'a>> {
+        let mut slices: Vec<&EndpointSlice> = self.slices.iter().collect();
+        slices.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut found: BTreeMap<SocketAddr, Endpoint<'a>> = BTreeMap::new();
+        for slice in slices {
+            let is_ours = slice.name.namespace == service.name.namespace
+                && slice.service.as_deref() == Some(&*service.name.name)
+                && slice.family == family;
+            let mut ports = slice.ports.iter();
+            let number = ports.find(|other| other.name == port.name && other.protocol == port.protocol);
+            let (true, Some(number)) = (is_ours, number) else {
+                continue;
+            };
+            for held in &slice.endpoints {
+                let endpoint = Endpoint {
+                    at: SocketAddr::new(held.ip, number.port),
+                    is_here: held.node_name.as_deref() == Some(testing::NODE),
+                    held,
+                };
+                let standing = |held: &SliceEndpoint| (!held.terminating, held.ready, held.serving);
+                let present = found.entry(endpoint.at).or_insert(endpoint);
+                if standing(held) > standing(present.held) {
+                    *present = endpoint;
+                }
+            }
+        }
+        found.into_values().collect()
+    }
+}
+
+/// The port wants the packet's destination in this way.
+fn wants(service: &Service, port: &ServicePort, kind: Kind, packet: &Packet) -> bool {
+    let Transport::To(protocol, number) = packet.transport else {
+        return false;
+    };
+    let ip = packet.destination;
+    let cluster_ip = cluster_ip(service, Family::of(ip));
+    if cluster_ip.is_none() || port.protocol != protocol {
+        return false;
+    }
+    if kind == Kind::NodePort {
+        return port.node_port != 0 && port.node_port == number;
+    }
+    let mut ingress = service.load_balancer_ingress.iter();
+    port.port == number
+        && match kind {
+            Kind::ClusterIp => cluster_ip == Some(ip),
+            Kind::LoadBalancerIp => ingress.any(|at| at.ip == ip && at.ip_mode == IpMode::Vip),
+            Kind::ExternalIp | Kind::NodePort => service.external_ips.contains(&ip),
+        }
+}
+
+/// The cluster IP of one family; none when the Service is not proxied in it.
+fn cluster_ip(service: &Service, family: Family) -> Option<IpAddr> {
+    if service.headless || service.service_type == ServiceType::ExternalName {
+        return None;
+    }
+    let ips = service.cluster_ips.iter().flatten();
+    ips.copied().find(|ip| Family::of(*ip) == family)
+}
+
+/// externalTrafficPolicy, where something outside can reach the Service.
+fn external_policy(service: &Service) -> TrafficPolicy {
+    match service.service_type {
+        ServiceType::NodePort | ServiceType::LoadBalancer => service.external_traffic_policy,
+        _ if !service.external_ips.is_empty() => service.external_traffic_policy,
+        _ => TrafficPolicy::Cluster,
+    }
+}
+
+fn is_usable(held: &SliceEndpoint) -> bool {
+    held.ready || (held.serving && held.terminating)
+}
+
+/// The endpoints for traffic that may go anywhere: ready ones as their hints want it, else the terminating ones
+/// that still serve.
+fn in_cluster<'a>(endpoints: &[Endpoint<'a>], zone: Option<&str>) -> Vec<Endpoint<'a>> {
+    let none = Hints::default();
+    let hints = |endpoint: &Endpoint<'a>| endpoint.held.hints.as_deref().cloned().unwrap_or(none.clone());
+    let named = |names: &[std::sync::Arc<str>], name: &str| names.iter().any(|other| **other == *name);
+    let for_this_node = |endpoint: &Endpoint<'a>| named(&hints(endpoint).nodes, testing::NODE);
+    let for_this_zone =
+        |endpoint: &Endpoint<'a>| zone.is_some_and(|zone| named(&hints(endpoint).zones, zone));
+    let all: Vec<_> = endpoints
+        .iter()
+        .copied()
+        .filter(|endpoint| endpoint.held.ready)
+        .collect();
+    let hinted_nodes = all.iter().all(|endpoint| !hints(endpoint).nodes.is_empty());
+    let hinted_zones = all.iter().all(|endpoint| !hints(endpoint).zones.is_empty());
+    let ready: Vec<_> = if hinted_nodes && all.iter().any(for_this_node) {
+        all.into_iter().filter(for_this_node).collect()
+    } else if hinted_zones && all.iter().any(for_this_zone) {
+        all.into_iter().filter(for_this_zone).collect()
+    } else {
+        all
+    };
+    or_terminating(ready, endpoints)
+}
+
+/// The endpoints of this node; hints do not matter.
+fn on_this_node<'a>(endpoints: &[Endpoint<'a>]) -> Vec<Endpoint<'a>> {
+    let here: Vec<_> = endpoints
+        .iter()
+        .copied()
+        .filter(|endpoint| endpoint.is_here)
+        .collect();
+    let ready = here
+        .iter()
+        .copied()
+        .filter(|endpoint| endpoint.held.ready)
+        .collect();
+    or_terminating(ready, &here)
+}
+
+fn or_terminating<'a>(ready: Vec<Endpoint<'a>>, all: &[Endpoint<'a>]) -> Vec<Endpoint<'a>> {
+    match ready.is_empty() {
+        false => ready,
+        true => {
+            let serving = all.iter().copied();
+            serving
+                .filter(|endpoint| endpoint.held.serving && endpoint.held.terminating)
+                .collect()
+        }
+    }
+}
