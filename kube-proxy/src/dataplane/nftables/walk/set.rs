@@ -13,6 +13,8 @@ use crate::dataplane::nftables::object::Object;
 const HEADERS: usize = 20;
 const NFT_SET_INTERVAL: u32 = 0x4;
 const NFT_SET_MAP: u32 = 0x8;
+const NFT_SET_CONCAT: u32 = 0x80;
+const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 const NFT_SET_EVAL: u32 = 0x20;
 /// `NFT_DATA_VERDICT`.
 const VERDICT: u32 = 0xffff_ff00;
@@ -30,6 +32,8 @@ pub(super) struct Set {
     carries: Carries,
     /// Of a set of intervals: the lengths of the fields, each of which begins a register.
     fields: Option<Vec<usize>>,
+    /// Intervals end where another element says so, with the first key that is not in them.
+    ends_apart: bool,
     exact: HashMap<Vec<u8>, Element>,
     intervals: Vec<(Vec<u8>, Vec<u8>, Element)>,
 }
@@ -77,16 +81,19 @@ impl Set {
             (true, Some(VERDICT)) => Carries::Verdict,
             (true, _) => Carries::Bytes(number(7).context("a map without a length of its values")? as usize),
         };
+        let key_length = number(5).context("a set without a length of its keys")? as usize;
         let concatenation = find(&message, 9).and_then(|description| find(description, 2));
-        let fields = match flags & NFT_SET_INTERVAL != 0 {
-            false => None,
-            true => Some(field_lengths(concatenation.context("intervals without fields")?)),
+        let fields = match (flags & NFT_SET_INTERVAL != 0, flags & NFT_SET_CONCAT != 0) {
+            (false, _) => None,
+            (true, true) => Some(field_lengths(concatenation.context("intervals without fields")?)),
+            (true, false) => Some(vec![key_length]),
         };
         Ok(Self {
             name: object.name(),
             is_dynamic: flags & NFT_SET_EVAL != 0,
-            key_length: number(5).context("a set without a length of its keys")? as usize,
+            key_length,
             carries,
+            ends_apart: flags & (NFT_SET_INTERVAL | NFT_SET_CONCAT) == NFT_SET_INTERVAL,
             fields,
             exact: HashMap::new(),
             intervals: Vec::new(),
@@ -98,8 +105,11 @@ impl Set {
         let message = encoded(layout, |message| key.encode(value, message));
         let element = find(&message, 1).context("not an element")?;
         let begin = find(element, 1).and_then(|key| find(key, 1)).context("no key")?;
-        let end = find(element, 10).and_then(|key| find(key, 1));
-        for bound in [Some(begin), end].into_iter().flatten() {
+        let end = match self.ends_apart {
+            true => Some(self.end_apart(&message)?),
+            false => find(element, 10).and_then(|key| find(key, 1)).map(<[u8]>::to_vec),
+        };
+        for bound in [Some(begin), end.as_deref()].into_iter().flatten() {
             let (is, declared) = (bound.len(), self.key_length);
             ensure!(
                 is == declared,
@@ -118,11 +128,32 @@ impl Set {
                 let before = self.exact.insert(begin.to_vec(), element);
                 ensure!(before.is_none(), "another element has the same key");
             }
-            (Some(_), Some(end)) => self.intervals.push((begin.to_vec(), end.to_vec(), element)),
+            (Some(_), Some(end)) => self.intervals.push((begin.to_vec(), end, element)),
             (None, Some(_)) => bail!("an interval in a set of none"),
             (Some(_), None) => bail!("no interval in a set of intervals"),
         }
         Ok(())
+    }
+
+    /// The last key of an interval, from the element that ends it; without one it goes up to the last there is.
+    fn end_apart(&self, message: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let mut elements = attributes(message).filter(|(kind, _)| *kind == 1).skip(1);
+        let Some((_, element)) = elements.next() else {
+            return Ok(vec![u8::MAX; self.key_length]);
+        };
+        ensure!(
+            number(element, 3) == Some(NFT_SET_ELEM_INTERVAL_END),
+            "two elements for one key"
+        );
+        let after = find(element, 1).and_then(|key| find(key, 1)).context("no key")?;
+        let mut last = after.to_vec();
+        for byte in last.iter_mut().rev() {
+            *byte = byte.wrapping_sub(1);
+            if *byte != u8::MAX {
+                break;
+            }
+        }
+        Ok(last)
     }
 
     /// How long keys and values are, in bytes.
@@ -184,7 +215,7 @@ impl Verdict {
 
 /// What `write` writes, as attributes.
 fn encoded(layout: &Layout, write: impl FnOnce(&mut Attributes<'_>)) -> Vec<u8> {
-    let message = request(MessageType::NewElement, layout.family, 0, write);
+    let message = request((MessageType::NewElement, 0), layout.family, 0, write);
     message.get(HEADERS..).unwrap_or_default().to_vec()
 }
 

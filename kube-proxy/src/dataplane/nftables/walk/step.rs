@@ -36,6 +36,7 @@ impl Machine<'_> {
                 let bytes = self.packet.bytes(*header, *offset, *length)?;
                 self.registers.load(*to, &bytes)?;
             }
+            Expr::SetAddress { offset, from, .. } => self.set_address(*offset, *from)?,
             Expr::LoadMeta(meta, to) => self.load_meta(*meta, *to)?,
             Expr::SetMeta(meta, from) => self.set_meta(*meta, *from)?,
             Expr::LoadConntrack(what, to) => return self.load_conntrack(*what, *to),
@@ -82,6 +83,20 @@ impl Machine<'_> {
         Ok(End::Next)
     }
 
+    fn set_address(&mut self, offset: u32, from: Register) -> anyhow::Result<()> {
+        let ip: IpAddr = match self.table.family {
+            Family::V4 => first::<4>(&self.registers.read(from, 4)?)?.into(),
+            Family::V6 => first::<16>(&self.registers.read(from, 16)?)?.into(),
+        };
+        match (self.table.family, offset) {
+            (Family::V4, 12) | (Family::V6, 8) => self.packet.source = ip,
+            (Family::V4, 16) | (Family::V6, 24) => self.packet.destination = ip,
+            _ => bail!("no address at {offset}"),
+        }
+        self.step.effects.push(Effect::Wrote(ip));
+        Ok(())
+    }
+
     fn load_meta(&mut self, meta: Meta, to: Register) -> anyhow::Result<()> {
         match meta {
             Meta::Mark => self.registers.load(to, &self.packet.mark.to_ne_bytes()),
@@ -115,6 +130,11 @@ impl Machine<'_> {
         }
         let is_new = self.packet.connection == Connection::New;
         let bits = match what {
+            // No packet that is walked answers another one.
+            Conntrack::Direction => {
+                self.registers.load(to, &[0])?;
+                return Ok(End::Next);
+            }
             Conntrack::State if is_new => STATE_NEW,
             Conntrack::State => STATE_ESTABLISHED,
             Conntrack::Status => {

@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use super::set::Set;
 use crate::dataplane::nftables::Nftables;
 use crate::dataplane::nftables::chain::Chain;
-use crate::dataplane::nftables::constant::base_chains;
 use crate::dataplane::nftables::entry::Value;
 use crate::dataplane::nftables::layout::Layout;
 use crate::dataplane::nftables::object::Object;
@@ -49,14 +48,17 @@ impl Table {
             needed.extend(chains_of(entry.value));
         }
         let rules = dataplane.config.rules(family);
-        let constant = rules.constant_chains(dataplane.node_ports.on_all(family));
+        let constant = rules.constant_chains(dataplane.node_ports.rules(family));
         let chains = constant
             .into_iter()
             .chain(needed.into_iter().map(|chain| rules.chain(chain)));
-        let hooks = base_chains().into_iter().map(|chain| match chain.hook {
-            Some(hook) => Ok((hook, chain)),
-            None => bail!("base chain {} has no hook", chain.name),
-        });
+        let hooks = rules
+            .base_chains(dataplane.node_ports.rules(family))
+            .into_iter()
+            .map(|chain| match chain.hook {
+                Some(hook) => Ok((hook, chain)),
+                None => bail!("base chain {} has no hook", chain.name),
+            });
         let mut hooks = hooks.collect::<anyhow::Result<Vec<_>>>()?;
         hooks.sort_by_key(|(hook, _)| hook.priority);
         Ok(Self {

@@ -1,7 +1,7 @@
 //! What became of a packet, and which rules brought it there.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::set::Memory;
 
@@ -71,6 +71,8 @@ pub(in super::super) enum Effect {
     Marked(u32),
     Goto(String),
     Return,
+    /// Wrote an address of the packet.
+    Wrote(IpAddr),
     Dnat(SocketAddr),
     Masquerade,
     Reject,
@@ -121,6 +123,7 @@ impl fmt::Display for Effect {
             Self::Marked(mark) => write!(f, "mark {mark:#x}"),
             Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::Return => f.write_str("return"),
+            Self::Wrote(ip) => write!(f, "now {ip}"),
             Self::Dnat(to) => write!(f, "dnat to {to}"),
             Self::Masquerade => f.write_str("masquerade"),
             Self::Reject => f.write_str("reject"),
