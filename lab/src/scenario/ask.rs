@@ -82,7 +82,6 @@ impl<'de> Deserialize<'de> for Ask {
 /// A question to a lab.
 pub(super) struct Question<'a> {
     pub(super) lab: &'a Lab,
-    pub(super) family: Family,
     pub(super) ask: &'a Ask,
     /// The requests come this far apart.
     pub(super) pause: Option<Duration>,
@@ -234,7 +233,7 @@ impl Question<'_> {
             "its node" => self.lab.node_of(from)?,
             name => self.lab.member(name)?,
         };
-        Ok(member.ip(self.family))
+        Ok(member.ip(Family::of(self.ask.to.ip())))
     }
 }
 

@@ -142,13 +142,17 @@ pub(super) fn slice(
         pods.map(|pod| endpoint(pod, entry, family, lab))
     });
     let endpoints = endpoints.collect::<Result<Vec<_>>>()?;
+    let mut labels = json!({ "kubernetes.io/service-name": key.name });
+    if service["spec"]["clusterIP"] == "None" {
+        labels["service.kubernetes.io/headless"] = json!("");
+    }
     Object::from_value(json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
             "namespace": key.namespace,
             "name": format!("{}-{}", key.name, family.pick("v4", "v6")),
-            "labels": { "kubernetes.io/service-name": key.name },
+            "labels": labels,
         },
         "addressType": family.to_string(),
         "ports": ports,

@@ -7,7 +7,7 @@
 //! | `$(node-1-second)` | the node's second address, which its Node object does not show |
 //! | `$(cluster-ip-7)` | the ClusterIP with number 7 (1–255) |
 //! | `$(load-balancer-ip-7)`, `$(external-ip-7)` | a load-balancer or external address |
-//! | `$(cluster-ips)`, `$(pods)`, `$(nodes)`, `$(clients)` | networks, as CIDR |
+//! | `$(cluster-ips)`, `$(load-balancer-ips)`, `$(external-ips)`, `$(pods)`, `$(nodes)`, `$(clients)` | networks, as CIDR |
 //! | `$(localhost)` | the loopback address |
 //! | `$(family)` | `IPv4` or `IPv6` |
 //! | `$(nft-family)`, `$(nft-address)` | what nft calls them: `ip` or `ip6`, `ipv4_addr` or `ipv6_addr` |
@@ -52,6 +52,8 @@ pub(super) fn value(name: &str, family: Family, scenario: &Scenario) -> Result<S
         "nft-address" => family.pick("ipv4_addr", "ipv6_addr").to_owned(),
         "localhost" => family.pick("127.0.0.1", "::1").to_owned(),
         "cluster-ips" => network::cluster_ips(family).to_owned(),
+        "load-balancer-ips" => network::load_balancer_ips(family).to_owned(),
+        "external-ips" => network::external_ips(family).to_owned(),
         "pods" => network::pods(family).to_owned(),
         "nodes" => network::nodes(family).to_owned(),
         "clients" => network::clients(family).to_owned(),

@@ -215,7 +215,6 @@ impl Stage {
             .iter()
             .map(|ask| Question {
                 lab: &self.lab,
-                family: self.play.family,
                 ask,
                 pause: step.pause.map(Duration::from_secs_f64),
                 changed: self.changed,

@@ -220,7 +220,6 @@ fn an_unmet_expectation_names_what_should_be_and_what_came() {
     let question = Question {
         pause: None,
         lab: &lab,
-        family: Family::V4,
         ask: &Ask {
             protocol: Protocol::Tcp,
             to: "10.244.2.11:8080".parse().unwrap(),
@@ -278,7 +277,6 @@ fn shares_that_are_not_equal_are_not_even() {
         let question = Question {
             pause: None,
             lab: &lab,
-            family: Family::V4,
             ask: &"udp 10.96.0.1:8080".parse().unwrap(),
             changed: Instant::now().checked_sub(Duration::from_secs(60)).unwrap(),
             proxies: &BTreeMap::new(),
