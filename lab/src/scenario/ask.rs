@@ -29,7 +29,7 @@ const CONCLUSIVE: usize = 24;
 /// The same for the second time.
 const CONFIRMING: usize = 4;
 /// Requests from which shares are judged; [`Uniformity`] says what they show.
-const SAMPLE: usize = 3000;
+const SAMPLE: usize = 2000;
 
 /// Requests that come far apart: to show that one server answers them all, and at most until each of some did.
 /// When each of three is as likely as the others, forty miss one with a chance of one in some million.
