@@ -52,10 +52,11 @@ const FORWARDING: &[(&str, &str)] = &[
     ("net/ipv4/conf/default/send_redirects", "0"),
     // Loose reverse-path filter, as systemd's distributions set it.
     ("net/ipv4/conf/all/rp_filter", "2"),
-    // A scenario asks more often for refusals than the limit of one a second allows. (icmp_ratelimit 0 would
-    // use up the allowance of the routing code's own "unreachable" messages.)
+    // A scenario asks more often for refusals than the limits allow, one a second to each destination and 1000 a
+    // second to all. (icmp_ratelimit 0 would use up the allowance of the routing code's own "unreachable"
+    // messages, and leaves the limit for all.) For IPv6 this names the limited types: one that does not exist.
     ("net/ipv4/icmp_ratemask", "0"),
-    ("net/ipv6/icmp/ratelimit", "0"),
+    ("net/ipv6/icmp/ratemask", "255"),
 ];
 
 /// The fabric's routes for what comes in from clients.
