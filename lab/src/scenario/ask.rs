@@ -24,8 +24,11 @@ const SHORT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(4);
 
 /// Requests for each expected server before the outcome counts. When one server more would still be in use, all
-/// of N servers' requests would miss it with a chance of (N/(N+1))^24N: one in some million.
-const CONCLUSIVE: usize = 24;
+/// of N servers' requests would miss it with a chance of (N/(N+1))^12N: one in some thousand at each place.
+const CONCLUSIVE: usize = 12;
+/// Requests for each expected server until one that did not answer is missing. That none of 24N comes to one of N
+/// servers has a chance of (1-1/N)^24N: one in many million.
+const PATIENT: usize = 24;
 /// The same for the second time.
 const CONFIRMING: usize = 4;
 /// Requests from which shares are judged; [`Uniformity`] says what they show.
@@ -157,7 +160,7 @@ impl Question<'_> {
     fn round(&self, from: &Member, expected: &Expectation, each: usize, timeout: Duration) -> Result<()> {
         let servers = expected.servers();
         let least = (each * servers.len()).max(1);
-        let most = least.max(CONCLUSIVE * servers.len());
+        let most = PATIENT * servers.len().max(1);
         let request = self.request(timeout);
         let admits = |outcome: &Outcome| expected.admits(outcome, |name| self.seen_as(name, from));
         let sticks = matches!(expected, Expectation::AlwaysOneOf(_));
