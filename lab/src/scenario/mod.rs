@@ -25,6 +25,10 @@
 //! mode, in a lab of two nodes with the pods a and b (on node-1) and c (on node-2), which serve ports 8080 and
 //! 8081 by TCP, UDP and SCTP, the pods x (on node-1) and y (on node-2), which serve nothing, and one client outside.
 //!
+//! What a Service does may depend on who asks, so scenarios ask from every place that may differ: x, a pod of the
+//! entry node; a, an endpoint, which may reach itself; node-1, the host; y and node-2, a pod and the host of another
+//! node, whose own rules come first for all addresses but those of node-1; client, which enters by node-1.
+//!
 //! After a change an expectation may take a while to come true (ten seconds at most), but then it must hold
 //! once more, without another try: a behaviour that comes and goes fails.
 
