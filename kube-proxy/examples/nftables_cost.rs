@@ -141,6 +141,7 @@ fn view(n: u32, endpoints: u32, generation: u32) -> ServiceView {
             protocol: Protocol::Tcp,
             family: Family::V4,
             cluster_endpoints: (0..endpoints).map(endpoint).collect(),
+            flow_endpoints: Vec::new(),
             local_endpoints: Vec::new(),
             affinity: None,
             addresses: vec![ServiceAddress {

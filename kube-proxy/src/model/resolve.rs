@@ -109,6 +109,7 @@ impl Resolver<'_> {
             } else {
                 Vec::new()
             },
+            flow_endpoints: traffic_policy::flow_endpoints(&candidates, port.protocol),
             affinity: self.service.session_affinity.filter(|seconds| *seconds > 0),
             addresses,
         }

@@ -240,6 +240,16 @@ pub(crate) fn endpoints(view: &ServiceView) -> Vec<String> {
     view.ports.iter().map(line).collect()
 }
 
+/// The endpoints of every port to which flows may live on: `name/PROTOCOL: list`.
+pub(crate) fn flow_endpoints(view: &ServiceView) -> Vec<String> {
+    let line = |port: &ServicePortView| {
+        let endpoints = port.flow_endpoints.iter();
+        let list: String = endpoints.map(|endpoint| format!(" {endpoint}")).collect();
+        format!("{}:{list}", title(port))
+    };
+    view.ports.iter().map(line).collect()
+}
+
 fn title(port: &ServicePortView) -> String {
     format!("{}/{}", port.port_name, port.protocol)
 }

@@ -1,7 +1,10 @@
-//! Traffic policies: which endpoints serve which traffic, and whose source address is replaced.
+//! Traffic policies: which endpoints serve which traffic, which keep the flows they have, and whose source address
+//! is replaced.
+
+use std::net::SocketAddr;
 
 use super::endpoint::Candidate;
-use super::object::{Service, ServiceType, TrafficPolicy};
+use super::object::{Protocol, Service, ServiceType, TrafficPolicy};
 use super::topology::Topology;
 use super::view::{AddressKind, Delivery, Endpoint, EndpointList};
 
@@ -79,6 +82,21 @@ impl Endpoints {
             (true, false) => Delivery::Reject,
         }
     }
+}
+
+/// The endpoints to which flows may live on. A policy or a hint that came later is no reason to cut a flow that
+/// is answered. TCP needs no such list: nothing but the two ends ends a connection.
+pub(super) fn flow_endpoints(candidates: &[Candidate<'_>], protocol: Protocol) -> Vec<SocketAddr> {
+    if protocol == Protocol::Tcp {
+        return Vec::new();
+    }
+    let mut endpoints: Vec<_> = candidates
+        .iter()
+        .filter(|candidate| candidate.held.ready || candidate.held.serving)
+        .map(|candidate| SocketAddr::new(candidate.ip, candidate.port))
+        .collect();
+    endpoints.sort_unstable();
+    endpoints
 }
 
 /// The ready candidates that `admits_ready`, or else the serving terminating ones that `admits_terminating`.

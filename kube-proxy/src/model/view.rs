@@ -1,7 +1,7 @@
 //! The resolved view: everything that is decided about one Service on this node. A dataplane translates it
 //! and decides nothing itself.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -42,6 +42,9 @@ pub struct ServicePortView {
     /// Endpoints of this node: ready ones, else serving terminating ones. Distinct, sorted alike. Empty when
     /// no delivery uses it.
     pub local_endpoints: Vec<Endpoint>,
+    /// Endpoints to which flows may live on: all of the cluster that are ready or still serve, whatever
+    /// policies and hints say about new ones. Distinct, sorted. Empty for TCP, whose connections end themselves.
+    pub flow_endpoints: Vec<SocketAddr>,
     /// Session affinity by client address, for this many seconds.
     pub affinity: Option<u32>,
     /// Where traffic for this port arrives, and what becomes of it.

@@ -5,6 +5,7 @@ mod conflicts;
 mod deliveries;
 mod dirty;
 mod endpoints;
+mod flows;
 mod policies;
 mod random;
 mod service_cidrs;

@@ -1,13 +1,14 @@
 //! Properties over random change sequences.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use proptest::prelude::*;
 
 use crate::model::change::{Change, Kind};
 use crate::model::cluster::Cluster;
 use crate::model::ledger::Ledger;
-use crate::model::object::{EndpointSlice, Node, ObjectName, Service, ServiceType, TrafficPolicy};
+use crate::model::object::{EndpointSlice, Node, ObjectName, Protocol, Service, ServiceType, TrafficPolicy};
 use crate::model::testing::*;
 use crate::model::view::{AddressKind, ServiceView};
 
@@ -289,6 +290,11 @@ proptest! {
                     let distinct: BTreeSet<_> = endpoints.iter().map(|endpoint| (endpoint.ip, endpoint.port)).collect();
                     prop_assert_eq!(distinct.len(), endpoints.len());
                     prop_assert!(endpoints.iter().all(|endpoint| list == Everywhere || endpoint.is_local));
+                }
+                let lists = port.cluster_endpoints.iter().chain(&port.local_endpoints);
+                for endpoint in lists.filter(|_| port.protocol != Protocol::Tcp) {
+                    let at = SocketAddr::new(endpoint.ip, endpoint.port);
+                    prop_assert!(port.flow_endpoints.binary_search(&at).is_ok(), "new flows to {} would be cut", at);
                 }
                 for address in &port.addresses {
                     prop_assert_eq!(address.ip.is_none(), address.kind == AddressKind::NodePort);

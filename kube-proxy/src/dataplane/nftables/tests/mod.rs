@@ -76,6 +76,7 @@ fn port(family: Family, endpoints: &[&str], addresses: &[ServiceAddress]) -> Ser
         family,
         cluster_endpoints,
         local_endpoints,
+        flow_endpoints: Vec::new(),
         affinity: None,
         addresses: addresses.to_vec(),
     }
