@@ -14,7 +14,7 @@
 //! | [`proxy`] | the loop between them, on a thread of its own |
 //! | [`node`] | what this node is called and which addresses it has |
 //! | [`health`], [`metrics`], [`server`] | what others are told about this proxy |
-//! | [`logging`], [`path_watch`] | log lines; changes of files |
+//! | [`logging`], [`path_watch`], `netlink` | log lines; changes of files; how the kernel is spoken to |
 //!
 //! Sources and servers run on the main thread's event loop; only the proxy's thread touches the kernel.
 
@@ -25,6 +25,7 @@ pub mod health;
 pub mod logging;
 pub mod metrics;
 pub mod model;
+mod netlink;
 pub mod node;
 pub mod path_watch;
 pub mod proxy;

@@ -1,0 +1,10 @@
+//! Netlink, as far as all who speak it here share: how messages and attributes are framed, and a socket that
+//! tells what the kernel thought of a request. What messages say is the business of those who send them.
+
+mod attribute;
+mod message;
+mod socket;
+
+pub(crate) use self::attribute::{Attributes, attributes};
+pub(crate) use self::message::{begin, end, flag, messages, nfproto};
+pub(crate) use self::socket::{Failure, Socket};
