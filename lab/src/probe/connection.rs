@@ -5,22 +5,27 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use super::sctp::{self, Association};
 use super::socket::Deadline;
 use super::{Outcome, Protocol, tcp, udp};
 use crate::net::Namespace;
 
-/// An open TCP connection, or a UDP socket that keeps its port and so its conntrack entry.
+/// An open TCP connection, or a UDP or SCTP port that is kept, and with it the conntrack entry.
 #[derive(Debug)]
-pub struct Connection {
-    protocol: Protocol,
-    socket: OwnedFd,
+pub struct Connection(Held);
+
+#[derive(Debug)]
+enum Held {
+    Tcp(OwnedFd),
+    Udp(OwnedFd),
+    Sctp(Association),
 }
 
 impl Connection {
     /// Opens one from a namespace; the inner error is what became of it instead.
     ///
     /// # Errors
-    /// When no attempt could be made, or the protocol has no connections (SCTP here, ping).
+    /// When no attempt could be made, or the protocol has no connections (ping).
     pub fn open(
         from: &Namespace,
         protocol: Protocol,
@@ -28,15 +33,16 @@ impl Connection {
         timeout: Duration,
     ) -> io::Result<Result<Self, Outcome>> {
         let deadline = Deadline::after(timeout);
-        let socket = from.enter(|| match protocol {
-            Protocol::Tcp => tcp::establish(to, deadline),
-            Protocol::Udp => udp::associate(to),
-            Protocol::Sctp | Protocol::Ping => Err(io::Error::new(
+        let held = from.enter(|| match protocol {
+            Protocol::Tcp => Ok(tcp::establish(to, deadline)?.map(Held::Tcp)),
+            Protocol::Udp => Ok(udp::associate(to)?.map(Held::Udp)),
+            Protocol::Sctp => Ok(sctp::associate(to)?.map(Held::Sctp)),
+            Protocol::Ping => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                format!("a {protocol} probe cannot be held open"),
+                "a ping cannot be held open",
             )),
         })??;
-        Ok(socket.map(|socket| Self { protocol, socket }))
+        Ok(held.map(Self))
     }
 
     /// Asks once more over the same connection.
@@ -45,9 +51,10 @@ impl Connection {
     /// When the socket itself fails; what the network does is an [`Outcome`].
     pub fn ask(&self, timeout: Duration) -> io::Result<Outcome> {
         let deadline = Deadline::after(timeout);
-        match self.protocol {
-            Protocol::Tcp => tcp::converse(&self.socket, "hello again", deadline),
-            _ => udp::converse(&self.socket, deadline),
+        match &self.0 {
+            Held::Tcp(socket) => tcp::converse(socket, "hello again", deadline),
+            Held::Udp(socket) => udp::converse(socket, deadline),
+            Held::Sctp(association) => association.converse(deadline),
         }
     }
 }

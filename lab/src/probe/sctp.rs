@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::sys::socket::{SockProtocol, SockType};
@@ -11,12 +12,28 @@ use super::socket::{Deadline, connect, open, outcome_of, unused_port};
 use super::udp::exchange;
 use crate::sctp::Packet;
 
+/// An association that gets no further than its beginning: one port, and an INIT as often as it is asked.
+#[derive(Debug)]
+pub(super) struct Association {
+    socket: OwnedFd,
+    init: Packet,
+    is_ipv4: bool,
+}
+
 /// Sends one INIT and waits for the INIT ACK with the server's answer.
 pub(super) fn request(to: SocketAddr, timeout: Duration) -> io::Result<Outcome> {
+    match associate(to)? {
+        Ok(association) => association.converse(Deadline::after(timeout)),
+        Err(outcome) => Ok(outcome),
+    }
+}
+
+/// A socket that talks to one address only, from a new port.
+pub(super) fn associate(to: SocketAddr) -> io::Result<Result<Association, Outcome>> {
     let socket = open(to.ip(), SockType::Raw, Some(SockProtocol::Sctp))?;
     // A raw socket takes a port of 0 only.
     if let Err(error) = connect(&socket, SocketAddr::new(to.ip(), 0)) {
-        return outcome_of(&socket, error).ok_or_else(|| error.into());
+        return outcome_of(&socket, error).map(Err).ok_or_else(|| error.into());
     }
     let init = Packet {
         from: unused_port(),
@@ -24,17 +41,28 @@ pub(super) fn request(to: SocketAddr, timeout: Duration) -> io::Result<Outcome> 
         tag: 0x6b75_6265,
         cookie: None,
     };
-    exchange(&socket, &init.encode(), Deadline::after(timeout), |received| {
-        let answer = Packet::decode(received, to.is_ipv4());
-        let Some(cookie) = answer
-            .filter(|a| a.to == init.from && a.tag == init.tag)
-            .and_then(|a| a.cookie)
-        else {
-            return Ok(None);
-        };
-        let line = String::from_utf8_lossy(&cookie);
-        line.parse()
-            .map(|answer| Some(Outcome::Ok(answer)))
-            .map_err(io::Error::other)
-    })
+    Ok(Ok(Association {
+        socket,
+        init,
+        is_ipv4: to.is_ipv4(),
+    }))
+}
+
+impl Association {
+    /// Sends the INIT and waits for the INIT ACK.
+    pub(super) fn converse(&self, deadline: Deadline) -> io::Result<Outcome> {
+        exchange(&self.socket, &self.init.encode(), deadline, |received| {
+            let answer = Packet::decode(received, self.is_ipv4);
+            let Some(cookie) = answer
+                .filter(|a| a.to == self.init.from && a.tag == self.init.tag)
+                .and_then(|a| a.cookie)
+            else {
+                return Ok(None);
+            };
+            let line = String::from_utf8_lossy(&cookie);
+            line.parse()
+                .map(|answer| Some(Outcome::Ok(answer)))
+                .map_err(io::Error::other)
+        })
+    }
 }

@@ -114,7 +114,7 @@ fn an_open_connection_goes_on_when_the_rules_are_gone_and_steady_new_ones_do_not
     let to = SocketAddr::new(address::cluster_ip(1, Family::V4), 80);
     let from = &lab.member("b").unwrap().namespace;
     let open = |protocol| Connection::open(from, protocol, to, timeout).unwrap().unwrap();
-    let held = [open(Protocol::Tcp), open(Protocol::Udp)];
+    let held = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(open);
     let before: Vec<_> = held.iter().map(|c| c.ask(timeout).unwrap()).collect();
     let request = Request {
         protocol: Protocol::Tcp,
