@@ -46,6 +46,11 @@ impl<'a> Attributes<'a> {
         self.close(start);
     }
 
+    /// Attributes as they were received.
+    pub(crate) fn copy(&mut self, attributes: &[u8]) {
+        self.0.extend_from_slice(attributes);
+    }
+
     /// Begins an attribute that holds attributes, and returns where it starts, which [`Attributes::close`] wants.
     pub(crate) fn open_nested(&mut self, kind: u16) -> usize {
         self.open(kind | NLA_F_NESTED)

@@ -1,7 +1,7 @@
 //! The netlink socket: sends requests, tells what the kernel thought of them.
 //!
 //! The kernel handles a request inside the call that sends it, so every reply is waiting when the call returns
-//! and nothing here blocks.
+//! and nothing here blocks. Of a dump one part is waiting, and the next is made while that one is received.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -13,6 +13,8 @@ use nix::sys::socket::{
 use super::{attributes, messages};
 
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSG_HEADER: usize = 16;
@@ -20,6 +22,8 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 const NLMSGERR_ATTR_OFFS: u16 = 2;
 /// Room for the errors of some thousand refused messages.
 const RECEIVE_BUFFER: usize = 4 << 20;
+/// The kernel makes the parts of a dump as long as what it is given to fill, but never longer than this.
+const DUMP_PART: usize = 1 << 15;
 
 /// One complaint of the kernel about a message. Of a transaction that got one nothing has an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +100,28 @@ impl Socket {
         Ok(replies)
     }
 
+    /// Sends the request for a dump and passes on each message that comes, without its head. Takes one buffer,
+    /// however much there is. After an error the rest of the dump may be under way: the socket must not be
+    /// used for another. An interrupted dump, which may have left something out, ends with `EINTR`, one that
+    /// breaks off with `ENOBUFS`.
+    pub(crate) fn dump(&mut self, request: &[u8], mut each: impl FnMut(&[u8])) -> Result<(), Errno> {
+        self.send(request)?;
+        let mut buffer = vec![0; DUMP_PART];
+        let mut interrupted = false;
+        loop {
+            let length = match socket::recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => length,
+                Err(Errno::EINTR) => continue,
+                // The kernel had no memory for the next part, and said so to an earlier call or says so now.
+                Err(Errno::EAGAIN) => return Err(Errno::ENOBUFS),
+                Err(errno) => return Err(errno),
+            };
+            if let Some(end) = pass_on(&buffer[..length], &mut interrupted, &mut each) {
+                return end;
+            }
+        }
+    }
+
     /// Makes the kernel as tight-lipped as an old one: no attribute to blame, no words.
     #[cfg(test)]
     pub(crate) fn tell_less(&self) {
@@ -140,6 +166,24 @@ impl Socket {
             }
         }
     }
+}
+
+/// Passes on the messages in one part of a dump. How the dump ended, if this was its last part.
+fn pass_on(bytes: &[u8], interrupted: &mut bool, each: &mut impl FnMut(&[u8])) -> Option<Result<(), Errno>> {
+    for message in messages(bytes) {
+        *interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
+        if !matches!(message.kind, NLMSG_ERROR | NLMSG_DONE) {
+            each(message.body());
+            continue;
+        }
+        let errno = message.body().first_chunk::<4>();
+        return Some(match errno.map_or(0, |errno| -i32::from_ne_bytes(*errno)) {
+            0 if *interrupted => Err(Errno::EINTR),
+            0 => Ok(()),
+            errno => Err(Errno::from_raw(errno)),
+        });
+    }
+    None
 }
 
 /// Collects the acknowledgements (reason 0) and errors in what was received.
@@ -195,4 +239,70 @@ fn switch(fd: &OwnedFd, option: libc::c_int, on: bool) -> Result<(), Errno> {
         )
     };
     Errno::result(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::{begin, end};
+
+    /// A part of a dump: each message with its type, flags and a number as its body.
+    fn part(all: &[(u16, u16, i32)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (kind, flags, body) in all {
+            let start = begin(&mut bytes, *kind, *flags, 1, (0, 0));
+            bytes.truncate(start + NLMSG_HEADER);
+            bytes.extend_from_slice(&body.to_ne_bytes());
+            end(&mut bytes, start);
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_dump_ends_with_its_last_message_and_says_when_it_is_not_whole() {
+        const ENTRY: u16 = 0x100;
+        const DENIED: i32 = -libc::EPERM;
+        struct Case<'a> {
+            parts: &'a [&'a [(u16, u16, i32)]],
+            entries: usize,
+            ended: Option<Result<(), Errno>>,
+        }
+        let case = |parts, entries, ended| Case {
+            parts,
+            entries,
+            ended,
+        };
+        let table = [
+            case(&[&[(ENTRY, 0, 7), (ENTRY, 0, 8)]], 2, None),
+            case(&[&[(ENTRY, 0, 7)], &[(NLMSG_DONE, 0, 0)]], 1, Some(Ok(()))),
+            case(&[&[(NLMSG_DONE, 0, 0), (ENTRY, 0, 7)]], 0, Some(Ok(()))),
+            case(&[&[(NLMSG_ERROR, 0, DENIED)]], 0, Some(Err(Errno::EPERM))),
+            case(
+                &[&[(ENTRY, 0, 7), (NLMSG_DONE, 0, DENIED)]],
+                1,
+                Some(Err(Errno::EPERM)),
+            ),
+            case(
+                &[
+                    &[(ENTRY, NLM_F_DUMP_INTR, 7)],
+                    &[(ENTRY, 0, 8), (NLMSG_DONE, 0, 0)],
+                ],
+                2,
+                Some(Err(Errno::EINTR)),
+            ),
+        ];
+        for Case {
+            parts,
+            entries,
+            ended,
+        } in table
+        {
+            let (mut interrupted, mut seen) = (false, 0);
+            let last = parts
+                .iter()
+                .map(|messages| pass_on(&part(messages), &mut interrupted, &mut |_| seen += 1));
+            assert_eq!(last.last().flatten(), ended, "{parts:?}");
+            assert_eq!(seen, entries, "{parts:?}");
+        }
+    }
 }

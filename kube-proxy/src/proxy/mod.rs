@@ -1,4 +1,4 @@
-//! THE loop: changes → [`Cluster`] → resolve → [`Dataplane`] → health and metrics.
+//! THE loop: changes → [`Cluster`] → resolve → [`Dataplane`] → [`Conntrack`], health and metrics.
 //!
 //! It is plain code on a thread of its own. Changes come in through a channel; what is there when it looks is
 //! taken together, so the first change of a burst goes to the kernel at once and those that arrive meanwhile
@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use tokio::sync::mpsc::Receiver;
 use tracing::{debug, error, info, warn};
@@ -23,6 +23,7 @@ use tracing::{debug, error, info, warn};
 use self::conflicts::Conflicts;
 use self::inbox::{Inbox, Wait};
 use crate::config::{Config, DetectLocal};
+use crate::conntrack::Conntrack;
 use crate::dataplane::{CommitError, CommitReport, Dataplane, LocalTraffic, NodePortAddresses};
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -69,10 +70,11 @@ pub fn spawn(
     std::thread::Builder::new()
         .name("proxy".to_owned())
         .spawn(move || {
+            let ended = Conntrack::start(Arc::clone(&setup.metrics), setup.local_addresses.clone())
+                .context("cannot start the thread of conntrack")
+                .and_then(|conntrack| run(setup, changes, open, conntrack));
             // Nobody waits for it any more: the program is about to end.
-            let _ = end.send(run(setup, changes, |config, local_traffic| {
-                open(config, local_traffic)
-            }));
+            let _ = end.send(ended);
         })?;
     Ok(async {
         ended
@@ -90,6 +92,7 @@ pub fn run(
     setup: Setup,
     changes: Receiver<Change>,
     open: impl FnOnce(&Config, [LocalTraffic; 2]) -> Box<dyn Dataplane>,
+    conntrack: Conntrack,
 ) -> anyhow::Result<()> {
     let mut inbox = Inbox::new(changes, setup.local_addresses.clone())?;
     let begun = start::await_node(&setup, &mut inbox)?;
@@ -108,6 +111,7 @@ pub fn run(
         setup,
         cluster,
         dataplane,
+        conntrack,
         node: begun.node,
         ips: begun.ips,
         node_ports: [None, None],
@@ -145,6 +149,7 @@ struct Proxy {
     setup: Setup,
     cluster: Cluster,
     dataplane: Box<dyn Dataplane>,
+    conntrack: Conntrack,
     node: Option<Node>,
     ips: NodeIps,
     /// What the dataplane was told, for IPv4 and IPv6.
@@ -233,6 +238,7 @@ impl Proxy {
                 debug!(ip_family = %family, ?addresses, "Addresses that accept node ports");
                 self.node_ports[family as usize] = Some(addresses.clone());
                 self.dataplane.set_node_port_addresses(family, addresses);
+                self.conntrack.node_ports_moved(family);
                 self.queued = true;
             }
             let localhost = node::localhost_source(family, &self.ips, &local);
@@ -275,6 +281,7 @@ impl Proxy {
             for (family, cidrs) in Family::ALL.into_iter().zip(&cidrs) {
                 self.dataplane.set_service_cidrs(family, cidrs);
             }
+            self.conntrack.set_service_cidrs(cidrs.concat());
             self.queued = true;
         }
         let dirty = self.cluster.take_dirty();
@@ -286,6 +293,7 @@ impl Proxy {
             let conflicts = view.as_ref().map(|view| view.conflicts.as_slice());
             self.conflicts.note(name, conflicts.unwrap_or_default());
             self.dataplane.update(name, view.as_ref());
+            self.conntrack.note(name, view.as_ref());
         }
         self.queued = true;
         let metrics = &self.setup.metrics;
@@ -301,6 +309,7 @@ impl Proxy {
 
     fn synced(&mut self, start: Instant, services: usize, report: CommitReport) {
         let elapsed = start.elapsed();
+        self.conntrack.in_force();
         self.setup.health.synced(Timestamp::now());
         self.count(elapsed, &report);
         for refusal in &report.refused {

@@ -8,9 +8,10 @@ use nix::errno::Errno;
 use super::chain::Chain;
 use super::entry::Value;
 use super::failure::unreachable;
+use super::listed::{Element, elements};
 use super::object::Object;
 use super::pending::{Change, Held, RETIREMENT};
-use super::socket::{Element, Failure, Socket};
+use super::socket::{Failure, Socket};
 use super::transaction::Sealed;
 use crate::dataplane::{CommitError, CommitReport};
 use crate::model::object::Family;
@@ -68,7 +69,7 @@ impl Kernel {
         table: &str,
         object: Object,
     ) -> Result<Vec<Element>, CommitError> {
-        let answer = self.socket()?.elements(family, table, object.name());
+        let answer = elements(self.socket()?, family, table, object.name());
         answer.map_err(|errno| unreachable(&format!("list the map {}", object.name()), errno))
     }
 

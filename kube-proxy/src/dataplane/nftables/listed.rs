@@ -60,7 +60,10 @@ fn read(body: &[u8], elements: &mut Vec<Element>) {
         let mut all = attributes(bytes);
         all.find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
     };
-    let listed = find(body.get(NFGENMSG..).unwrap_or_default(), NFTA_SET_ELEM_LIST_ELEMENTS);
+    let listed = find(
+        body.get(NFGENMSG..).unwrap_or_default(),
+        NFTA_SET_ELEM_LIST_ELEMENTS,
+    );
     for (_, element) in attributes(listed.unwrap_or_default()) {
         let value = |kind| find(find(element, kind)?, NFTA_DATA_VALUE);
         let time = |kind| {

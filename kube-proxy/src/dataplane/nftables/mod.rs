@@ -51,6 +51,7 @@ mod expr;
 mod failure;
 mod kernel;
 mod layout;
+mod listed;
 mod localhost;
 mod memory;
 mod needed;

@@ -99,6 +99,8 @@ struct Start {
     answers: Vec<Answer>,
     gate: Option<StdReceiver<()>>,
     patience: Duration,
+    /// Nobody looks at the kernel for it.
+    conntrack: Conntrack,
 }
 
 impl Start {
@@ -127,7 +129,7 @@ impl Start {
             answers: self.answers.into(),
             gate: self.gate,
         };
-        let thread = std::thread::spawn(move || run(setup, receiver, |_, _| Box::new(fake)));
+        let thread = std::thread::spawn(move || run(setup, receiver, |_, _| Box::new(fake), self.conntrack));
         Running {
             changes,
             addresses,

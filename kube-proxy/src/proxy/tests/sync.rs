@@ -202,3 +202,34 @@ fn service_cidrs_go_with_the_first_sync_if_they_are_there_and_are_not_waited_for
     assert_eq!(running.begin(&[]).service_cidrs, []);
     running.end().unwrap();
 }
+
+#[test]
+fn stale_flows_are_looked_for_only_after_a_commit_that_succeeded() {
+    let (open, gate) = std_channel();
+    let conntrack = Conntrack::default();
+    let count_due = conntrack.count_due();
+    let running = Start {
+        gate: Some(gate),
+        answers: vec![Ok(CommitReport::default()), Err(refused("busy"))],
+        conntrack,
+        ..Start::default()
+    }
+    .run();
+    running.begin(&["a"]);
+    open.send(()).unwrap();
+    let Change::Service(mut dns) = service("dns", 53) else {
+        unreachable!()
+    };
+    dns.ports[0].protocol = crate::model::object::Protocol::Udp;
+    running.send([Change::Service(dns)]);
+    for _attempt in 0..2 {
+        running.commit();
+        assert_eq!(count_due(), 0, "TCP is no matter, and UDP not yet");
+        open.send(()).unwrap();
+    }
+    running.send([service("b", 81)]);
+    running.commit();
+    assert_eq!(count_due(), 2, "its cluster IP and its external IP");
+    open.send(()).unwrap();
+    running.end().unwrap();
+}

@@ -1,0 +1,277 @@
+//! The kernel's table of tracked flows, over ctnetlink: the only file that touches it.
+//!
+//! A table may have a million entries, so it is read as a stream through one buffer, and what is stale is deleted
+//! in small batches over a second socket meanwhile. An entry is named by its whole original tuple, its zone
+//! and the number that the kernel gave it, so that one which took its place is not hit.
+
+use std::net::{IpAddr, SocketAddr};
+
+use nix::errno::Errno;
+
+use super::flows::Flow;
+use crate::model::object::{Family, Protocol};
+use crate::netlink::{Attributes, Socket, attributes, begin, end, flag, nfproto};
+
+/// `NFNL_SUBSYS_CTNETLINK`.
+const SUBSYSTEM: u16 = 1;
+const GET: u16 = SUBSYSTEM << 8 | 1;
+const DELETE: u16 = SUBSYSTEM << 8 | 2;
+const NFGENMSG: usize = 4;
+/// Deletions that are sent together: each may be answered, and all answers must fit in a small receive buffer.
+const BATCH: u32 = 64;
+
+/// `enum ctattr_type`.
+mod attribute {
+    pub(super) const TUPLE_ORIG: u16 = 1;
+    pub(super) const TUPLE_REPLY: u16 = 2;
+    pub(super) const ID: u16 = 12;
+    pub(super) const ZONE: u16 = 18;
+    pub(super) const FILTER: u16 = 25;
+}
+
+/// Attributes of a tuple (`enum ctattr_tuple`, `ctattr_ip`, `ctattr_l4proto`).
+mod tuple {
+    pub(super) const IP: u16 = 1;
+    pub(super) const PROTO: u16 = 2;
+    pub(super) const ZONE: u16 = 3;
+    pub(super) const V4_SRC: u16 = 1;
+    pub(super) const V4_DST: u16 = 2;
+    pub(super) const V6_SRC: u16 = 3;
+    pub(super) const V6_DST: u16 = 4;
+    pub(super) const PROTO_NUM: u16 = 1;
+    pub(super) const SRC_PORT: u16 = 2;
+    pub(super) const DST_PORT: u16 = 3;
+}
+
+/// `CTA_FILTER_ORIG_FLAGS`, and in it the bit of the protocol's number.
+const FILTER_ORIG_FLAGS: u16 = 1;
+const FILTER_PROTO_NUM: u32 = 1 << 3;
+
+/// What a walk through the table came to.
+#[derive(Debug)]
+pub(super) struct Swept {
+    /// Entries deleted.
+    pub(super) deleted: u64,
+    /// Whether the whole table was seen and everything stale is gone.
+    pub(super) result: Result<(), Errno>,
+}
+
+/// Walks through the flows of one family and protocol, in the network namespace of this thread, and deletes
+/// those that are stale.
+pub(super) fn sweep(family: Family, protocol: Protocol, is_stale: impl Fn(&Flow) -> bool) -> Swept {
+    let mut deleted = 0;
+    let mut result = walk(family, protocol, true, &mut deleted, &is_stale);
+    if matches!(result, Err(Errno::EINVAL | Errno::EOPNOTSUPP)) {
+        // A kernel that does not filter by protocol. One before 5.8 does not even say so, and gives everything.
+        result = walk(family, protocol, false, &mut deleted, &is_stale);
+    }
+    Swept { deleted, result }
+}
+
+pub(super) fn walk(
+    family: Family,
+    protocol: Protocol,
+    filtered: bool,
+    deleted: &mut u64,
+    is_stale: impl Fn(&Flow) -> bool,
+) -> Result<(), Errno> {
+    let mut table = Socket::open()?;
+    let mut deletions = Deletions::new(family)?;
+    table
+        .dump(&request(family, protocol, filtered), |message| {
+            if let Some(entry) = Entry::read(message)
+                && entry.flow.protocol == protocol
+                && is_stale(&entry.flow)
+            {
+                deletions.add(&entry);
+            }
+        })
+        // Also what was found in a walk that failed is stale.
+        .and(deletions.finish(deleted))
+}
+
+/// The request for all entries of a family and protocol.
+pub(super) fn request(family: Family, protocol: Protocol, filtered: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let start = begin(&mut bytes, GET, flag::DUMP, 1, (nfproto(family), 0));
+    if filtered {
+        let mut message = Attributes::at_end(&mut bytes);
+        message.nested(attribute::TUPLE_ORIG, |original| {
+            original.nested(tuple::PROTO, |proto| {
+                proto.bytes(tuple::PROTO_NUM, &[protocol.number()]);
+            });
+        });
+        message.nested(attribute::FILTER, |filter| {
+            filter.bytes(FILTER_ORIG_FLAGS, &FILTER_PROTO_NUM.to_ne_bytes());
+        });
+    }
+    end(&mut bytes, start);
+    bytes
+}
+
+/// An entry of the table, as a message of a dump shows it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry<'a> {
+    pub(super) flow: Flow,
+    /// The attribute of the original tuple, its zone included where it has one of its own.
+    original: &'a [u8],
+    zone: Option<&'a [u8]>,
+    pub(super) id: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    /// `None` for what is neither UDP nor SCTP, or not what it should be.
+    pub(super) fn read(message: &'a [u8]) -> Option<Self> {
+        let (mut original, mut reply, mut zone, mut id) = (None, None, None, None);
+        for (kind, value) in attributes(message.get(NFGENMSG..)?) {
+            match kind {
+                attribute::TUPLE_ORIG => original = Some(value),
+                attribute::TUPLE_REPLY => reply = Some(value),
+                attribute::ZONE => zone = Some(value),
+                attribute::ID => id = Some(value),
+                _ => {}
+            }
+        }
+        let original = original?;
+        let (asked, answering) = (Tuple::read(original)?, Tuple::read(reply?)?);
+        Some(Self {
+            flow: Flow {
+                protocol: asked.protocol,
+                asked: asked.to,
+                answering: answering.from,
+                zoned: zone.is_some() || asked.zoned || answering.zoned,
+            },
+            original,
+            zone,
+            id: id?,
+        })
+    }
+}
+
+/// The packets of one direction.
+struct Tuple {
+    protocol: Protocol,
+    from: SocketAddr,
+    to: SocketAddr,
+    zoned: bool,
+}
+
+impl Tuple {
+    fn read(value: &[u8]) -> Option<Self> {
+        let (mut from, mut to, mut protocol) = (None, None, None);
+        let (mut from_port, mut to_port, mut zoned) = (None, None, false);
+        for (kind, value) in attributes(value) {
+            match kind {
+                tuple::IP => {
+                    for (kind, value) in attributes(value) {
+                        match kind {
+                            tuple::V4_SRC | tuple::V6_SRC => from = address(value),
+                            tuple::V4_DST | tuple::V6_DST => to = address(value),
+                            _ => {}
+                        }
+                    }
+                }
+                tuple::PROTO => {
+                    for (kind, value) in attributes(value) {
+                        match kind {
+                            tuple::PROTO_NUM => protocol = Some(*value.first()?),
+                            tuple::SRC_PORT => from_port = port(value),
+                            tuple::DST_PORT => to_port = port(value),
+                            _ => {}
+                        }
+                    }
+                }
+                tuple::ZONE => zoned = true,
+                _ => {}
+            }
+        }
+        let mut known = [Protocol::Udp, Protocol::Sctp].into_iter();
+        Some(Self {
+            protocol: known.find(|known| Some(known.number()) == protocol)?,
+            from: SocketAddr::new(from?, from_port?),
+            to: SocketAddr::new(to?, to_port?),
+            zoned,
+        })
+    }
+}
+
+fn address(value: &[u8]) -> Option<IpAddr> {
+    match value.len() {
+        4 => Some(IpAddr::from(*value.first_chunk::<4>()?)),
+        16 => Some(IpAddr::from(*value.first_chunk::<16>()?)),
+        _ => None,
+    }
+}
+
+fn port(value: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(*value.first_chunk()?))
+}
+
+/// Entries to delete, sent some at a time.
+pub(super) struct Deletions {
+    socket: Socket,
+    family: Family,
+    bytes: Vec<u8>,
+    waiting: u32,
+    deleted: u64,
+    failed: Option<Errno>,
+}
+
+impl Deletions {
+    pub(super) fn new(family: Family) -> Result<Self, Errno> {
+        Ok(Self {
+            socket: Socket::open()?,
+            family,
+            bytes: Vec::new(),
+            waiting: 0,
+            deleted: 0,
+            failed: None,
+        })
+    }
+
+    pub(super) fn add(&mut self, entry: &Entry<'_>) {
+        let start = begin(
+            &mut self.bytes,
+            DELETE,
+            0,
+            self.waiting + 1,
+            (nfproto(self.family), 0),
+        );
+        let mut message = Attributes::at_end(&mut self.bytes);
+        // Without a tuple this would delete the whole table; an entry without one cannot be read.
+        message.nested(attribute::TUPLE_ORIG, |original| original.copy(entry.original));
+        if let Some(zone) = entry.zone {
+            message.bytes(attribute::ZONE, zone);
+        }
+        message.bytes(attribute::ID, entry.id);
+        end(&mut self.bytes, start);
+        self.waiting += 1;
+        if self.waiting == BATCH {
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        let sent = std::mem::take(&mut self.waiting);
+        if sent == 0 {
+            return;
+        }
+        match self.socket.ask(&self.bytes) {
+            Ok(failures) => {
+                self.deleted += u64::from(sent).saturating_sub(failures.len() as u64);
+                // What is gone already is no failure: it ended, or the dump showed it twice.
+                let failure = failures.iter().find(|failure| failure.errno != Errno::ENOENT);
+                self.failed = self.failed.or(failure.map(|failure| failure.errno));
+            }
+            Err(errno) => self.failed = self.failed.or(Some(errno)),
+        }
+        self.bytes.clear();
+    }
+
+    /// Sends what is left, and adds up.
+    pub(super) fn finish(mut self, deleted: &mut u64) -> Result<(), Errno> {
+        self.send();
+        *deleted += self.deleted;
+        self.failed.map_or(Ok(()), Err)
+    }
+}

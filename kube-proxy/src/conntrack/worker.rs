@@ -1,0 +1,196 @@
+//! The thread that looks through the kernel's table when the books say so: when, how often, and what is told
+//! about it.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use tracing::{debug, error, info, warn};
+
+use super::flows::{Due, Flow, Look};
+use super::netlink::{Swept, sweep};
+use super::{Books, Shared};
+use crate::metrics::Metrics;
+use crate::model::object::{Family, Protocol};
+use crate::node::addresses::LocalAddresses;
+
+/// A packet that read the old rules is entered in the table only when it leaves the machine: microseconds later,
+/// or some milliseconds when its processor was busy or taken away. A look that comes earlier misses it. What
+/// becomes due meanwhile is looked at together.
+const SETTLING: Duration = Duration::from_millis(50);
+/// Where flows were stale there is traffic, and a few of its packets may have been held up for longer: by a program
+/// that filters them (NFQUEUE), or between a verdict and an endpoint, which a dataplane may retire a second after it.
+/// So a look that found something is repeated once.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// How often a walk is tried at once that fails for reasons that pass, with growing pauses, ...
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
+/// ... and when it is tried again after that.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Looks whenever something is due, until the books are closed.
+pub(super) fn run(shared: &Shared, metrics: &Metrics, local: &LocalAddresses) {
+    let mut worker = Worker {
+        shared,
+        metrics,
+        local,
+        again: Vec::new(),
+        complaint: None,
+    };
+    let mut rest = SETTLING;
+    while worker.await_due() && worker.sleep(rest) {
+        let begun = Instant::now();
+        worker.look();
+        // However large the table and frequent the changes: at most half of one processor.
+        rest = begun.elapsed().max(SETTLING);
+    }
+}
+
+struct Worker<'a> {
+    shared: &'a Shared,
+    metrics: &'a Metrics,
+    local: &'a LocalAddresses,
+    /// What is looked at once more, and when.
+    again: Vec<(Instant, Due)>,
+    /// The failure that the operator knows of.
+    complaint: Option<Errno>,
+}
+
+impl Worker<'_> {
+    /// Waits until there is something to look at; `false` when the books are closed.
+    fn await_due(&self) -> bool {
+        let next = self.again.iter().map(|(when, _)| *when).min();
+        self.wait(next, |books| !books.flows.due().is_empty())
+    }
+
+    /// `false` when the books are closed.
+    fn sleep(&self, time: Duration) -> bool {
+        self.wait(Some(Instant::now() + time), |_| false)
+    }
+
+    /// Waits for a moment, or for what `suffices`; `false` when the books are closed.
+    fn wait(&self, until: Option<Instant>, suffices: impl Fn(&Books) -> bool) -> bool {
+        let mut books = self.shared.lock();
+        while !books.closed && !suffices(&books) {
+            let news = &self.shared.news;
+            books = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return true,
+                Some(left) => match news.wait_timeout(books, left) {
+                    Ok((books, _)) => books,
+                    Err(poison) => poison.into_inner().0,
+                },
+                None => news.wait(books).unwrap_or_else(|poison| poison.into_inner()),
+            };
+        }
+        !books.closed
+    }
+
+    /// One look at everything that is due by now.
+    fn look(&mut self) {
+        let new = self.shared.lock().flows.take_due();
+        let mut due = new.clone();
+        let now = Instant::now();
+        self.again.retain_mut(|(when, again)| {
+            let ripe = *when <= now;
+            if ripe {
+                due.merge(std::mem::take(again));
+            }
+            !ripe
+        });
+        let local = if due.has_node_ports() {
+            self.local.borrow().iter().copied().collect()
+        } else {
+            HashSet::new()
+        };
+        let look = Look { due, local };
+        let (mut deleted, mut failure) = (0, None);
+        for family in Family::ALL {
+            let swept = self.look_at(family, &look);
+            deleted += swept.deleted;
+            failure = failure.or(swept.result.err());
+        }
+        match failure {
+            Some(errno) if !is_hopeless(errno) => self.again.push((Instant::now() + RETRY, look.due)),
+            None if deleted > 0 && !new.is_empty() => self.again.push((Instant::now() + SECOND_LOOK, new)),
+            _ => {}
+        }
+        self.tell(failure);
+    }
+
+    /// Looks at one family, and counts.
+    fn look_at(&self, family: Family, look: &Look) -> Swept {
+        let mut all = Swept {
+            deleted: 0,
+            result: Ok(()),
+        };
+        let protocols = [Protocol::Udp, Protocol::Sctp];
+        let concerned: Vec<_> = protocols
+            .into_iter()
+            .filter(|protocol| look.due.concerns(family, *protocol))
+            .collect();
+        if concerned.is_empty() {
+            return all;
+        }
+        let begun = Instant::now();
+        for protocol in concerned {
+            let swept = self.sweep(family, protocol, look);
+            all.deleted += swept.deleted;
+            all.result = all.result.and(swept.result);
+        }
+        let (elapsed, deleted) = (begun.elapsed(), all.deleted);
+        debug!(ip_family = %family, deleted, ?elapsed, "Looked for stale conntrack entries");
+        let label = &[family.to_string()];
+        let metrics = self.metrics;
+        metrics
+            .conntrack_duration
+            .with_label_values(label)
+            .observe(elapsed.as_secs_f64());
+        metrics.conntrack_deleted.with_label_values(label).inc_by(deleted);
+        all
+    }
+
+    /// Sweeps the table until a walk was whole, or has failed too often.
+    fn sweep(&self, family: Family, protocol: Protocol, look: &Look) -> Swept {
+        // The lock is held for as long as it takes to judge one flow, and only for those in question.
+        let is_stale = |flow: &Flow| look.concerns(flow) && self.shared.lock().flows.is_stale(flow, look);
+        let mut deleted = 0;
+        let mut tries = 1;
+        loop {
+            let swept = sweep(family, protocol, is_stale);
+            deleted += swept.deleted;
+            match swept.result {
+                Err(errno) if !is_hopeless(errno) && tries < TRIES && self.sleep(PAUSE * tries) => tries += 1,
+                result => return Swept { deleted, result },
+            }
+        }
+    }
+
+    /// Tells the operator once when looking begins to fail, and once when it works again.
+    fn tell(&mut self, failure: Option<Errno>) {
+        if std::mem::replace(&mut self.complaint, failure) == failure {
+            return;
+        }
+        match failure {
+            None => info!("Stale conntrack entries are deleted again"),
+            Some(Errno::EPERM | Errno::EACCES) => error!(
+                "Stale conntrack entries stay: kube-proxy needs CAP_NET_ADMIN in the node's network namespace"
+            ),
+            Some(errno) if is_hopeless(errno) => error!(
+                err = errno.desc(),
+                "Stale conntrack entries stay: this kernel lacks ctnetlink (CONFIG_NF_CT_NETLINK)"
+            ),
+            Some(errno) => warn!(
+                err = errno.desc(), retry_after = ?RETRY,
+                "Not all conntrack entries could be looked at; stale ones may be left"
+            ),
+        }
+    }
+}
+
+/// It is no use trying again.
+fn is_hopeless(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT
+    )
+}
