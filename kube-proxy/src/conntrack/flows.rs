@@ -97,12 +97,47 @@ impl Due {
         self.frontends.iter().any(is_node_port)
     }
 
-    /// Whether flows of this family and protocol have to be looked at.
-    pub(super) fn concerns(&self, family: Family, protocol: Protocol) -> bool {
-        let is_of = |frontend: &Frontend| (frontend.family(), frontend.protocol()) == (family, protocol);
-        let network_is_of = |network: &IpNet| Family::of(network.addr()) == family;
-        self.frontends.iter().any(is_of) || self.networks.iter().any(network_is_of)
+    /// The flows of this family and protocol that have to be looked at, and perhaps some more: what the kernel
+    /// can sort out by itself. `None` when there are none.
+    pub(super) fn filter(&self, family: Family, protocol: Protocol) -> Option<Filter> {
+        let all = Filter {
+            family,
+            protocol,
+            ip: None,
+            port: None,
+        };
+        if self
+            .networks
+            .iter()
+            .any(|network| Family::of(network.addr()) == family)
+        {
+            return Some(all);
+        }
+        let of_kind = |frontend: &Frontend| (frontend.family(), frontend.protocol()) == (family, protocol);
+        let each =
+            self.frontends
+                .iter()
+                .filter(|frontend| of_kind(frontend))
+                .map(|frontend| match *frontend {
+                    Frontend::Address(_, at) => (Some(at.ip()), Some(at.port())),
+                    Frontend::NodePort(_, _, port) => (None, Some(port)),
+                });
+        // What all of them have in common, which for one Service is often everything.
+        let common =
+            each.reduce(|(ip, port), other| (ip.filter(|_| ip == other.0), port.filter(|_| port == other.1)));
+        common.map(|(ip, port)| Filter { ip, port, ..all })
     }
+}
+
+/// Flows by where their clients asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Filter {
+    pub(super) family: Family,
+    pub(super) protocol: Protocol,
+    /// Only those that asked at this address.
+    pub(super) ip: Option<IpAddr>,
+    /// Only those that asked at this port.
+    pub(super) port: Option<u16>,
 }
 
 /// One look through the kernel's table.
@@ -141,12 +176,11 @@ impl Flows {
             .flat_map(|view| &view.ports)
             .flat_map(frontends)
             .collect();
-        let before = match wanted.is_empty() {
-            true => self.services.remove(service),
-            false => {
-                let frontends = wanted.iter().map(|(frontend, _)| *frontend).collect();
-                self.services.insert(service.clone(), frontends)
-            }
+        let before = if wanted.is_empty() {
+            self.services.remove(service)
+        } else {
+            let frontends = wanted.iter().map(|(frontend, _)| *frontend).collect();
+            self.services.insert(service.clone(), frontends)
         };
         for frontend in before.into_iter().flatten() {
             let gone = wanted.iter().all(|(other, _)| *other != frontend);
@@ -210,7 +244,7 @@ impl Flows {
             .frontends(flow)
             .find_map(|frontend| self.frontends.get(&frontend))
         {
-            // In another zone it is tracked on its way to the rules, or behind them, and looks untouched there.
+            // In another zone it may look untouched: there it is tracked on its way to the rules.
             Some(held) => {
                 held.endpoints.binary_search(&flow.answering).is_err()
                     && (flow.is_redirected() || !flow.zoned)

@@ -19,8 +19,8 @@
 //! ```
 //!
 //! The order matters. Deleting before the commit would let the next packet make the same entry again, by the old
-//! rules. And as the books hold what a commit is about to bring before it does so, and each entry is judged by
-//! them at the moment when it is read, no look ever cuts a flow of newer rules than it was asked for.
+//! rules. And the books hold what a commit is about to bring before it does so, and each entry is judged by them at
+//! the moment when it is read: so a look that takes its time cuts no flow of rules that came after it was asked for.
 
 mod flows;
 mod netlink;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 
-use super::flows::Flow;
+use super::flows::{Filter, Flow};
 use crate::model::object::{Family, Protocol};
 use crate::netlink::{Attributes, Socket, attributes, begin, end, flag, nfproto};
 
@@ -43,9 +43,13 @@ mod tuple {
     pub(super) const DST_PORT: u16 = 3;
 }
 
-/// `CTA_FILTER_ORIG_FLAGS`, and in it the bit of the protocol's number.
-const FILTER_ORIG_FLAGS: u16 = 1;
-const FILTER_PROTO_NUM: u32 = 1 << 3;
+/// Which parts of the original tuple entries must share (`CTA_FILTER_ORIG_FLAGS`).
+mod filter {
+    pub(super) const ORIG_FLAGS: u16 = 1;
+    pub(super) const IP_DST: u32 = 1 << 1;
+    pub(super) const PROTO_NUM: u32 = 1 << 3;
+    pub(super) const PROTO_DST_PORT: u32 = 1 << 5;
+}
 
 /// What a walk through the table came to.
 #[derive(Debug)]
@@ -56,53 +60,63 @@ pub(super) struct Swept {
     pub(super) result: Result<(), Errno>,
 }
 
-/// Walks through the flows of one family and protocol, in the network namespace of this thread, and deletes
-/// those that are stale.
-pub(super) fn sweep(family: Family, protocol: Protocol, is_stale: impl Fn(&Flow) -> bool) -> Swept {
+/// Walks through these flows, and perhaps others, in the network namespace of this thread, and deletes those that
+/// are stale.
+pub(super) fn sweep(flows: Filter, is_stale: impl Fn(&Flow) -> bool) -> Swept {
     let mut deleted = 0;
-    let mut result = walk(family, protocol, true, &mut deleted, &is_stale);
+    let mut result = walk(flows, true, &mut deleted, &is_stale);
     if matches!(result, Err(Errno::EINVAL | Errno::EOPNOTSUPP)) {
-        // A kernel that does not filter by protocol. One before 5.8 does not even say so, and gives everything.
-        result = walk(family, protocol, false, &mut deleted, &is_stale);
+        // A kernel that filters by family only. One before 5.8 does not even say so, and gives everything.
+        result = walk(flows, false, &mut deleted, &is_stale);
     }
     Swept { deleted, result }
 }
 
 pub(super) fn walk(
-    family: Family,
-    protocol: Protocol,
+    flows: Filter,
     filtered: bool,
     deleted: &mut u64,
     is_stale: impl Fn(&Flow) -> bool,
 ) -> Result<(), Errno> {
     let mut table = Socket::open()?;
-    let mut deletions = Deletions::new(family)?;
-    table
-        .dump(&request(family, protocol, filtered), |message| {
-            if let Some(entry) = Entry::read(message)
-                && entry.flow.protocol == protocol
-                && is_stale(&entry.flow)
-            {
-                deletions.add(&entry);
-            }
-        })
-        // Also what was found in a walk that failed is stale.
-        .and(deletions.finish(deleted))
+    let mut deletions = Deletions::new(flows.family)?;
+    let walked = table.dump(&request(flows, filtered), |message| {
+        if let Some(entry) = Entry::read(message)
+            && entry.flow.protocol == flows.protocol
+            && is_stale(&entry.flow)
+        {
+            deletions.add(&entry);
+        }
+    });
+    // Also what was found in a walk that failed is stale.
+    walked.and(deletions.finish(deleted))
 }
 
-/// The request for all entries of a family and protocol.
-pub(super) fn request(family: Family, protocol: Protocol, filtered: bool) -> Vec<u8> {
+/// The request for all entries of a family, or for those that pass a filter of the kernel's.
+pub(super) fn request(flows: Filter, filtered: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let start = begin(&mut bytes, GET, flag::DUMP, 1, (nfproto(family), 0));
+    let start = begin(&mut bytes, GET, flag::DUMP, 1, (nfproto(flows.family), 0));
     if filtered {
         let mut message = Attributes::at_end(&mut bytes);
+        let mut flags = filter::PROTO_NUM;
         message.nested(attribute::TUPLE_ORIG, |original| {
+            // Not an IPv6 address: kernels from 5.8 on, and 6.18 still, leave out those that have it.
+            if let Some(IpAddr::V4(ip)) = flows.ip {
+                flags |= filter::IP_DST;
+                original.nested(tuple::IP, |addresses| {
+                    addresses.bytes(tuple::V4_DST, &ip.octets());
+                });
+            }
             original.nested(tuple::PROTO, |proto| {
-                proto.bytes(tuple::PROTO_NUM, &[protocol.number()]);
+                proto.bytes(tuple::PROTO_NUM, &[flows.protocol.number()]);
+                if let Some(port) = flows.port {
+                    flags |= filter::PROTO_DST_PORT;
+                    proto.bytes(tuple::DST_PORT, &port.to_be_bytes());
+                }
             });
         });
-        message.nested(attribute::FILTER, |filter| {
-            filter.bytes(FILTER_ORIG_FLAGS, &FILTER_PROTO_NUM.to_ne_bytes());
+        message.nested(attribute::FILTER, |shared| {
+            shared.bytes(filter::ORIG_FLAGS, &flags.to_ne_bytes());
         });
     }
     end(&mut bytes, start);

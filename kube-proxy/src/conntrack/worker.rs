@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use tracing::{debug, error, info, warn};
 
-use super::flows::{Due, Flow, Look};
+use super::flows::{Due, Filter, Flow, Look};
 use super::netlink::{Swept, sweep};
 use super::{Books, Shared};
 use crate::metrics::Metrics;
@@ -37,12 +37,12 @@ pub(super) fn run(shared: &Shared, metrics: &Metrics, local: &LocalAddresses) {
         again: Vec::new(),
         complaint: None,
     };
-    let mut rest = SETTLING;
-    while worker.await_due() && worker.sleep(rest) {
+    let mut not_before = Instant::now();
+    while worker.await_due() && worker.sleep_until(not_before.max(Instant::now() + SETTLING)) {
         let begun = Instant::now();
         worker.look();
         // However large the table and frequent the changes: at most half of one processor.
-        rest = begun.elapsed().max(SETTLING);
+        not_before = Instant::now() + begun.elapsed();
     }
 }
 
@@ -64,8 +64,8 @@ impl Worker<'_> {
     }
 
     /// `false` when the books are closed.
-    fn sleep(&self, time: Duration) -> bool {
-        self.wait(Some(Instant::now() + time), |_| false)
+    fn sleep_until(&self, moment: Instant) -> bool {
+        self.wait(Some(moment), |_| false)
     }
 
     /// Waits for a moment, or for what `suffices`; `false` when the books are closed.
@@ -123,17 +123,16 @@ impl Worker<'_> {
             deleted: 0,
             result: Ok(()),
         };
-        let protocols = [Protocol::Udp, Protocol::Sctp];
+        let protocols = [Protocol::Udp, Protocol::Sctp].into_iter();
         let concerned: Vec<_> = protocols
-            .into_iter()
-            .filter(|protocol| look.due.concerns(family, *protocol))
+            .filter_map(|protocol| look.due.filter(family, protocol))
             .collect();
         if concerned.is_empty() {
             return all;
         }
         let begun = Instant::now();
-        for protocol in concerned {
-            let swept = self.sweep(family, protocol, look);
+        for flows in concerned {
+            let swept = self.sweep(flows, look);
             all.deleted += swept.deleted;
             all.result = all.result.and(swept.result);
         }
@@ -150,16 +149,22 @@ impl Worker<'_> {
     }
 
     /// Sweeps the table until a walk was whole, or has failed too often.
-    fn sweep(&self, family: Family, protocol: Protocol, look: &Look) -> Swept {
+    fn sweep(&self, flows: Filter, look: &Look) -> Swept {
         // The lock is held for as long as it takes to judge one flow, and only for those in question.
         let is_stale = |flow: &Flow| look.concerns(flow) && self.shared.lock().flows.is_stale(flow, look);
         let mut deleted = 0;
         let mut tries = 1;
         loop {
-            let swept = sweep(family, protocol, is_stale);
+            let swept = sweep(flows, is_stale);
             deleted += swept.deleted;
             match swept.result {
-                Err(errno) if !is_hopeless(errno) && tries < TRIES && self.sleep(PAUSE * tries) => tries += 1,
+                Err(errno)
+                    if !is_hopeless(errno)
+                        && tries < TRIES
+                        && self.sleep_until(Instant::now() + PAUSE * tries) =>
+                {
+                    tries += 1;
+                }
                 result => return Swept { deleted, result },
             }
         }
@@ -193,4 +198,74 @@ fn is_hopeless(errno: Errno) -> bool {
         errno,
         Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Where log lines go.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_failure_is_told_once_with_its_reason_and_so_is_its_end() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .without_time()
+            .finish();
+        let (shared, metrics) = (Shared::default(), Metrics::new().unwrap());
+        let (_, local) = tokio::sync::watch::channel(Vec::new().into());
+        let mut worker = Worker {
+            shared: &shared,
+            metrics: &metrics,
+            local: &local,
+            again: Vec::new(),
+            complaint: None,
+        };
+        let outcomes = [
+            None,
+            Some(Errno::EPERM),
+            Some(Errno::EPERM),
+            Some(Errno::EINVAL),
+            None,
+            None,
+        ];
+        let later = [Some(Errno::ENOBUFS), Some(Errno::ENOBUFS), None];
+        tracing::subscriber::with_default(subscriber, || {
+            outcomes
+                .into_iter()
+                .chain(later)
+                .for_each(|outcome| worker.tell(outcome));
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let told: Vec<_> = text.lines().collect();
+        let expected = [
+            "CAP_NET_ADMIN",
+            "CONFIG_NF_CT_NETLINK",
+            "again",
+            "may be left",
+            "again",
+        ];
+        assert_eq!(told.len(), expected.len(), "{text}");
+        for (line, words) in told.iter().zip(expected) {
+            assert!(line.contains(words), "{line}");
+        }
+    }
 }

@@ -191,27 +191,43 @@ fn what_is_due_waits_and_is_merged() {
 }
 
 #[test]
-fn only_the_families_and_protocols_in_question_are_looked_at() {
-    use Family::{V4, V6};
-    let mut followed = Followed::new();
-    followed.note([apply(service("ns/dns", "10.0.0.10", "u/UDP:53"))]);
-    let due = followed.look(&[]).due;
-    let of = |due: &Due| {
-        [
-            (V4, Protocol::Udp),
-            (V4, Protocol::Sctp),
-            (V6, Protocol::Udp),
-            (V6, Protocol::Sctp),
-        ]
-        .map(|(family, protocol)| due.concerns(family, protocol))
+fn the_kernel_is_asked_for_no_more_than_what_all_frontends_of_a_family_and_protocol_share() {
+    let text = |due: &Due, family, protocol| {
+        let Some(filter) = due.filter(family, protocol) else {
+            return "nothing".to_owned();
+        };
+        let ip = filter.ip.map_or("any".to_owned(), |ip| ip.to_string());
+        let port = filter.port.map_or("any".to_owned(), |port| port.to_string());
+        format!("{ip} {port}")
     };
-    assert_eq!(of(&due), [true, false, false, false]);
-    assert!(!due.has_node_ports());
-    followed.note([apply(service(
-        "ns/dns",
-        "10.0.0.10 fd00::10",
-        "u/UDP:53 s/SCTP:53:30053",
-    ))]);
-    let due = followed.look(&[]).due;
-    assert_eq!(of(&due), [false, true, true, true]);
+    let table = [
+        ("10.0.0.10", "u/UDP:53", ["10.0.0.10 53", "nothing", "nothing"]),
+        ("10.0.0.10", "u/UDP:53:30053", ["any any", "nothing", "nothing"]),
+        (
+            "10.0.0.10",
+            "u/UDP:53 v/UDP:54",
+            ["10.0.0.10 any", "nothing", "nothing"],
+        ),
+        ("10.0.0.10", "u/UDP:53:53", ["any 53", "nothing", "nothing"]),
+        (
+            "10.0.0.10 fd00::10",
+            "u/UDP:53 s/SCTP:54",
+            ["10.0.0.10 53", "10.0.0.10 54", "fd00::10 53"],
+        ),
+        ("10.0.0.10", "t/TCP:53", ["nothing", "nothing", "nothing"]),
+    ];
+    for (ips, ports, expected) in table {
+        let mut followed = Followed::new();
+        followed.note([apply(service("ns/dns", ips, ports))]);
+        let mut due = followed.look(&[]).due;
+        let kinds = [
+            (Family::V4, Protocol::Udp),
+            (Family::V4, Protocol::Sctp),
+            (Family::V6, Protocol::Udp),
+        ];
+        let filters = |due: &Due| kinds.map(|(family, protocol)| text(due, family, protocol));
+        assert_eq!(filters(&due), expected, "{ips} {ports}");
+        due.networks.insert("10.0.0.0/24".parse().unwrap());
+        assert_eq!(filters(&due)[..2], ["any any", "any any"], "{ips} {ports}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Conntrack from the books to the kernel's table.
 
 mod due;
+mod looks;
 mod packets;
 mod stage;
 mod stale;

@@ -1,0 +1,45 @@
+//! The thread that looks: on which entries it works, and when it comes back.
+
+use std::sync::Arc;
+
+use lab::net::Namespace;
+
+use super::stage::wait;
+use super::table::{inject, list, tracked};
+use super::*;
+use crate::conntrack::Conntrack;
+use crate::metrics::Metrics;
+use crate::model::object::Family;
+
+#[test]
+fn what_a_slow_packet_enters_behind_the_first_look_goes_with_the_second() {
+    let node = Namespace::create("conntrack").unwrap();
+    let start = || Conntrack::start(Arc::new(Metrics::new().unwrap())).unwrap();
+    let conntrack = node.enter(start).unwrap();
+    let mut cluster = Cluster::new(testing::config());
+    cluster.apply(apply(dns()));
+    cluster.apply(endpoints(&["10.1.0.2"]));
+    let view = cluster.resolve(&name("ns/dns"));
+    let left = || list(&node, Family::V4, Protocol::Udp);
+    let is_empty = || match left() {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    };
+    let late = "UDP 10.0.0.10:53 > 10.1.0.1:53";
+    inject(&node, [tracked("10.2.0.1:1000", late)]);
+    conntrack.note(&name("ns/dns"), view.as_ref());
+    assert_eq!(left(), [late], "nothing is in force yet");
+    conntrack.in_force();
+    wait(is_empty);
+    inject(
+        &node,
+        [
+            tracked("10.2.0.1:1001", late),
+            tracked("10.2.0.1:1002", "UDP 10.0.0.11:53"),
+        ],
+    );
+    wait(|| match left() {
+        left if left == ["UDP 10.0.0.11:53"] => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+}
