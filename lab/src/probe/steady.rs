@@ -1,4 +1,4 @@
-//! New connections at a steady pace in the background, while something else happens.
+//! Requests at a steady pace in the background, while something else happens.
 
 use std::io;
 use std::sync::Arc;
@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{Outcome, Request, Shares, here};
+use super::{Connection, Outcome, Request, Shares, here};
 use crate::net::Namespace;
+use crate::serve::Answer;
 
 /// A thread that makes one request after the other until it is stopped.
 #[derive(Debug)]
@@ -23,12 +24,21 @@ struct Control {
     most: AtomicUsize,
 }
 
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            made: AtomicUsize::new(0),
+            most: AtomicUsize::new(usize::MAX),
+        }
+    }
+}
+
 /// What became of the requests of a [`Steady`].
 #[derive(Clone, Debug, Default)]
 pub struct SteadyReport {
     /// All of them, counted.
     pub shares: Shares,
-    /// The requests that were not answered: when, counted from the start, and what happened.
+    /// The requests that were not answered, or not by who should: when, counted from the start, and what happened.
     pub failures: Vec<(Duration, Outcome)>,
     /// The slowest answer.
     pub slowest: Duration,
@@ -37,15 +47,34 @@ pub struct SteadyReport {
 impl Steady {
     /// Starts: one request, a pause, the next, each over a new connection.
     pub fn start(from: &Namespace, request: Request, pause: Duration) -> Self {
-        let control = Arc::new(Control {
-            made: AtomicUsize::new(0),
-            most: AtomicUsize::new(usize::MAX),
-        });
+        let control = Arc::new(Control::default());
         let (from, controlled) = (from.clone(), Arc::clone(&control));
-        let thread = thread::spawn(move || from.enter(|| run(request, pause, &controlled))?);
+        let new = move || from.enter(|| run(|| here(request), |_, _| true, pause, &controlled))?;
         Self {
             control,
-            thread: Some(thread),
+            thread: Some(thread::spawn(new)),
+        }
+    }
+
+    /// Starts: one request, a pause, the next, all over one connection, to one server: as a long-lived QUIC peer
+    /// does it.
+    pub fn start_from_one_port(from: &Namespace, request: Request, pause: Duration) -> Self {
+        let control = Arc::new(Control::default());
+        let (from, controlled) = (from.clone(), Arc::clone(&control));
+        let held = move || {
+            let connection = Connection::open(&from, request.protocol, request.to, request.timeout)?;
+            let connection = connection.map_err(|outcome| io::Error::other(outcome.to_string()))?;
+            let same_server = |first: &Answer, now: &Answer| first.server == now.server;
+            run(
+                || connection.ask(request.timeout),
+                same_server,
+                pause,
+                &controlled,
+            )
+        };
+        Self {
+            control,
+            thread: Some(thread::spawn(held)),
         }
     }
 
@@ -87,19 +116,56 @@ impl Drop for Steady {
     }
 }
 
-fn run(request: Request, pause: Duration, control: &Control) -> io::Result<SteadyReport> {
+/// Asks until it is told to stop. An answer counts when it goes with the first one.
+fn run(
+    ask: impl Fn() -> io::Result<Outcome>,
+    goes_with: impl Fn(&Answer, &Answer) -> bool,
+    pause: Duration,
+    control: &Control,
+) -> io::Result<SteadyReport> {
     let mut report = SteadyReport::default();
+    let mut first = None;
     let start = Instant::now();
     while control.made.load(Ordering::Relaxed) < control.most.load(Ordering::Relaxed) {
         let asked = Instant::now();
-        let outcome = here(request)?;
+        let outcome = ask()?;
         report.slowest = report.slowest.max(asked.elapsed());
         report.shares.count(&outcome);
-        if outcome.answer().is_none() {
+        let counts = |answer: &Answer| goes_with(first.get_or_insert_with(|| answer.clone()), answer);
+        if !outcome.answer().is_some_and(counts) {
             report.failures.push((asked - start, outcome));
         }
         control.made.fetch_add(1, Ordering::Relaxed);
         thread::sleep(pause);
     }
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_does_not_go_with_the_first_one_is_a_failure() {
+        let control = Control::default();
+        control.most.store(6, Ordering::Relaxed);
+        let asked = Cell::new(0);
+        let ask = || {
+            asked.set(asked.get() + 1);
+            Ok(match asked.get() {
+                4 => Outcome::Timeout,
+                number => Outcome::Ok(Answer {
+                    server: if number == 3 { "b" } else { "a" }.to_owned(),
+                    port: 8080,
+                    source: ([10, 0, 0, 1], 1).into(),
+                }),
+            })
+        };
+        let same_server = |first: &Answer, now: &Answer| first.server == now.server;
+        let report = run(ask, same_server, Duration::ZERO, &control).unwrap();
+        assert_eq!(report.shares.to_string(), "a: 4, b: 1, timeout: 1");
+        assert_eq!(report.failures.len(), 2);
+    }
 }

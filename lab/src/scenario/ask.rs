@@ -17,9 +17,9 @@ use crate::proxy::KubeProxy;
 /// How long a change may take to be in force.
 pub(super) const SETTLING: Duration = Duration::from_secs(10);
 /// Pause between tries while it settles.
-const PAUSE: Duration = Duration::from_millis(5);
+pub(super) const PAUSE: Duration = Duration::from_millis(5);
 /// Timeout of requests while it settles, and of those that should go unanswered.
-const SHORT: Duration = Duration::from_millis(500);
+pub(super) const SHORT: Duration = Duration::from_millis(500);
 /// Timeout of requests that should be answered: more than two retransmissions of a lost SYN.
 const LONG: Duration = Duration::from_secs(4);
 
@@ -229,15 +229,19 @@ impl Question<'_> {
         format!("{} asks {} {}", from.name, self.ask.protocol, self.ask.to)
     }
 
-    /// The address behind the words after "seen as".
     fn seen_as(&self, name: &str, from: &Member) -> Result<IpAddr> {
-        let member = match name {
-            "itself" => from,
-            "its node" => self.lab.node_of(from)?,
-            name => self.lab.member(name)?,
-        };
-        Ok(member.ip(Family::of(self.ask.to.ip())))
+        seen_as(self.lab, Family::of(self.ask.to.ip()), name, from)
     }
+}
+
+/// The address behind the words after "seen as", for who asks `from` there.
+pub(super) fn seen_as(lab: &Lab, family: Family, name: &str, from: &Member) -> Result<IpAddr> {
+    let member = match name {
+        "itself" => from,
+        "its node" => lab.node_of(from)?,
+        name => lab.member(name)?,
+    };
+    Ok(member.ip(family))
 }
 
 fn answered(outcomes: &[Outcome], server: &str) -> bool {

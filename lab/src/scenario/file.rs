@@ -109,6 +109,8 @@ pub struct Step {
     pub still: Vec<String>,
     /// Texts that kube-proxies have logged or log within ten seconds, by names of nodes.
     pub logged: BTreeMap<Names, String>,
+    /// Held connections (UDP, SCTP) whose next requests come to this, soon and from then on.
+    pub moved: BTreeMap<String, Expectation>,
     /// Ends steady flows after some more requests: not one may have failed.
     pub unfailing: Vec<String>,
     /// Stops serving in pods: listeners and connections are closed, though none of a steady flow's that is under
@@ -134,6 +136,12 @@ pub struct Flow {
     pub from: String,
     /// The request.
     pub ask: Ask,
+    /// What becomes of a held connection's first request; an answer unless given.
+    #[serde(default)]
+    pub expect: Option<Expectation>,
+    /// A steady flow makes all its requests from one port, and one server must answer them all.
+    #[serde(default)]
+    pub from_one_port: bool,
 }
 
 /// An endpoint of a slice.
@@ -269,6 +277,8 @@ impl Step {
         match (self.ask.is_empty(), self.expect.is_empty()) {
             (false, true) => Some("ask without expect"),
             (true, false) => Some("expect without ask"),
+            _ if self.steady.values().any(|flow| flow.expect.is_some()) => Some("expect in a steady flow"),
+            _ if self.hold.values().any(|flow| flow.from_one_port) => Some("from-one-port in a held one"),
             _ => None,
         }
     }

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
 use super::Play;
-use super::ask::{Question, SETTLING};
+use super::ask::{PAUSE, Question, SETTLING, SHORT, seen_as};
 use super::cluster::Cluster;
+use super::expectation::Expectation;
 use super::file::{EndpointEntry, Flow, Scenario, Step};
 use super::names::Names;
 use super::object;
@@ -81,6 +82,15 @@ impl Player {
     }
 }
 
+/// A connection that is held open.
+struct Held {
+    connection: Connection,
+    /// Who opened it.
+    from: String,
+    /// What became of its last request.
+    outcome: Outcome,
+}
+
 /// A scenario under way.
 struct Stage {
     scenario: Scenario,
@@ -88,7 +98,7 @@ struct Stage {
     program: PathBuf,
     // Before the lab, so that processes and flows end first.
     proxies: BTreeMap<String, KubeProxy>,
-    held: BTreeMap<String, (Connection, Outcome)>,
+    held: BTreeMap<String, Held>,
     steady: BTreeMap<String, Steady>,
     servers: BTreeMap<String, Server>,
     lab: Lab,
@@ -173,7 +183,12 @@ impl Stage {
         }
         for (name, flow) in &step.steady {
             let from = self.lab.member(&flow.from)?;
-            let steady = Steady::start(&from.namespace, request(flow), FLOW_PAUSE);
+            let start = if flow.from_one_port {
+                Steady::start_from_one_port
+            } else {
+                Steady::start
+            };
+            let steady = start(&from.namespace, request(flow), FLOW_PAUSE);
             self.steady.insert(name.clone(), steady);
         }
         self.run_on_nodes("nft", &["-f", "-"], &step.rules)?;
@@ -200,6 +215,9 @@ impl Stage {
         }
         for (nodes, text) in &step.logged {
             nodes.iter().try_for_each(|node| self.logged(node, text))?;
+        }
+        for (name, expected) in &step.moved {
+            self.moved(name, expected)?;
         }
         for name in &step.unfailing {
             self.unfailing(name)?;
@@ -243,22 +261,66 @@ impl Stage {
         let connection = Connection::open(&from.namespace, flow.ask.protocol, flow.ask.to, FLOW_TIMEOUT)?;
         let connection = connection.map_err(|outcome| anyhow!("open {name}: {outcome}"))?;
         let outcome = connection.ask(FLOW_TIMEOUT)?;
-        ensure!(outcome.answer().is_some(), "open {name}: {outcome}");
-        self.held.insert(name.to_owned(), (connection, outcome));
+        match &flow.expect {
+            None => ensure!(outcome.answer().is_some(), "open {name}: {outcome}"),
+            Some(expected) => self
+                .admits(expected, &outcome, &flow.from)
+                .with_context(|| format!("open {name}"))?,
+        }
+        let from = flow.from.clone();
+        self.held.insert(
+            name.to_owned(),
+            Held {
+                connection,
+                from,
+                outcome,
+            },
+        );
         Ok(())
     }
 
+    fn held(&self, name: &str) -> Result<&Held> {
+        self.held.get(name).with_context(|| format!("{name} is not held"))
+    }
+
+    fn admits(&self, expected: &Expectation, outcome: &Outcome, from: &str) -> Result<()> {
+        let from = self.lab.member(from)?;
+        let resolve = |name: &str| seen_as(&self.lab, self.play.family, name, from);
+        expected
+            .admits(outcome, resolve)
+            .with_context(|| outcome.to_string())
+    }
+
     fn still(&self, name: &str) -> Result<()> {
-        let (connection, before) = self
-            .held
-            .get(name)
-            .with_context(|| format!("{name} is not held"))?;
-        let now = connection.ask(FLOW_TIMEOUT)?;
+        let held = self.held(name)?;
+        let now = held.connection.ask(FLOW_TIMEOUT)?;
         ensure!(
-            now == *before,
-            "the connection {name} was {before}, and now it is {now}"
+            now == held.outcome,
+            "the connection {name} was {}, and now it is {now}",
+            held.outcome
         );
         Ok(())
+    }
+
+    /// Asks until the outcome is the expected one, then once more.
+    fn moved(&mut self, name: &str, expected: &Expectation) -> Result<()> {
+        let held = self.held(name)?;
+        let outcome = loop {
+            let outcome = held.connection.ask(SHORT)?;
+            match self.admits(expected, &outcome, &held.from) {
+                Ok(()) => break outcome,
+                Err(why) if self.changed.elapsed() > SETTLING => {
+                    return Err(why.context(format!(
+                        "the connection {name}, ten seconds after the last change"
+                    )));
+                }
+                Err(_) => thread::sleep(PAUSE),
+            }
+        };
+        if let Some(held) = self.held.get_mut(name) {
+            held.outcome = outcome;
+        }
+        self.still(name)
     }
 
     fn unfailing(&mut self, name: &str) -> Result<()> {
@@ -277,7 +339,7 @@ impl Stage {
         ensure!(
             first.is_empty(),
             "of {total} requests of {name}, {} failed: {}",
-            report.shares.failed(),
+            report.failures.len(),
             first.join(", ")
         );
         Ok(())

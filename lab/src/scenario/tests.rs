@@ -124,6 +124,14 @@ fn what_is_no_scenario_is_refused_with_the_reason() {
             "port",
         ),
         ("behaviour: A.\nservers: [a..b]\nsteps: []", "a..b is no range"),
+        (
+            "behaviour: A.\nsteps: [{steady: {f: {from: x, ask: udp 1.2.3.4:5, expect: refused}}}]",
+            "expect in a steady flow",
+        ),
+        (
+            "behaviour: A.\nsteps: [{hold: {f: {from: x, ask: udp 1.2.3.4:5, from-one-port: true}}}]",
+            "from-one-port in a held one",
+        ),
         ("behaviour: A.\nservers: [d]\nsteps: []", "no pod d"),
         ("behaviour: $(nobody) A.\nsteps: []", "$(nobody)"),
         ("behaviour: $(a\nsteps: []", "$( without )"),

@@ -14,7 +14,8 @@ use crate::model::object::Family;
 #[test]
 fn what_a_slow_packet_enters_behind_the_first_look_goes_with_the_second() {
     let node = Namespace::create("conntrack").unwrap();
-    let start = || Conntrack::start(Arc::new(Metrics::new().unwrap())).unwrap();
+    let (_, local) = tokio::sync::watch::channel(Vec::new().into());
+    let start = || Conntrack::start(Arc::new(Metrics::new().unwrap()), local.clone()).unwrap();
     let conntrack = node.enter(start).unwrap();
     let mut cluster = Cluster::new(testing::config());
     cluster.apply(apply(dns()));
