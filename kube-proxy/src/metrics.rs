@@ -142,6 +142,11 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.service_changes.inc_by(2);
         metrics.sync_duration.with_label_values(&["IPv4"]).observe(0.003);
+        metrics.conntrack_deleted.with_label_values(&["IPv6"]).inc_by(3);
+        metrics
+            .conntrack_duration
+            .with_label_values(&["IPv6"])
+            .observe(0.003);
         metrics.healthz.with_label_values(&["200"]).inc();
         let text = metrics.text().unwrap();
         for line in [
@@ -150,6 +155,8 @@ mod tests {
             "kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family=\"IPv4\",le=\"16.384\"} 1",
             "kubeproxy_sync_proxy_rules_service_changes_total 2",
             "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0",
+            "kubeproxy_conntrack_reconciler_sync_duration_seconds_count{ip_family=\"IPv6\"} 1",
+            "kubeproxy_conntrack_reconciler_sync_deleted_entries_total{ip_family=\"IPv6\"} 3",
             "kubeproxy_proxy_healthz_total{code=\"200\"} 1",
         ] {
             assert!(
