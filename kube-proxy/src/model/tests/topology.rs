@@ -232,3 +232,21 @@ fn a_node_that_is_gone_for_a_while_keeps_its_zone() {
         ["p/TCP: 10.1.0.2:80 |"]
     );
 }
+
+#[test]
+fn of_an_endpoint_in_two_slices_the_hints_of_the_first_one_by_name_count() {
+    let web = service("ns/web", "10.0.0.1", "p/TCP:80");
+    let first = slice(
+        "ns/web-a",
+        "web",
+        "p/TCP:80",
+        &["10.1.0.2 zone:a", "10.1.0.3 zone:b"],
+    );
+    let second = slice("ns/web-b", "web", "p/TCP:80", &["10.1.0.2 zone:b"]);
+    for slices in [[&first, &second], [&second, &first]] {
+        let mut cluster = cluster([&web], slices);
+        cluster.apply(in_zone(Some("b")));
+        let view = cluster.resolve(&web.name).unwrap();
+        assert_eq!(endpoints(&view), ["p/TCP: 10.1.0.3:80 |"]);
+    }
+}

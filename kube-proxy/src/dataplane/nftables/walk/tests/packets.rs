@@ -44,9 +44,12 @@ pub(super) fn picked(world: &World, node: &Node, picks: &Picks) -> Vec<Packet> {
     let destinations = destinations(world);
     let pick = |(source, destination): &(Index, Index)| {
         let (ip, transport) = *destination.get(&destinations);
+        // Twice, since source ranges treat a node that holds the address as nobody else.
+        let itself = vec![(ip, Origin::Host); if node.surroundings.is_local(ip) { 2 } else { 0 }];
         let sources: Vec<_> = SOURCES
             .into_iter()
             .filter_map(|source| from(node, source, ip))
+            .chain(itself)
             .collect();
         let (source, origin) = source.get(&sources).clone();
         Packet {
@@ -83,6 +86,7 @@ fn destinations(world: &World) -> Vec<(IpAddr, Transport)> {
     .concat();
     for service in &world.services {
         let vips = service.load_balancer_ingress.iter().map(|ingress| ingress.ip);
+        let vips = vips.flat_map(|ip| [ip; 3]);
         let cluster_ips = service.cluster_ips.iter().copied().flatten();
         for ip in cluster_ips
             .chain(vips)
@@ -104,8 +108,10 @@ fn destinations(world: &World) -> Vec<(IpAddr, Transport)> {
         };
         all.extend([(ip, beside), (ip, Transport::Ping { checksum: 80 })]);
     }
-    for ip in ips("10.96.0.9 fd00:96::9 10.244.1.1 fd00:244:1::1") {
-        all.extend([80, 8080, 30080].map(|port| (ip, Transport::To(Protocol::Tcp, port))));
+    let endpoints = world.slices.iter().flat_map(|slice| &slice.endpoints);
+    let nobody = ips("10.96.0.9 fd00:96::9");
+    for ip in nobody.into_iter().chain(endpoints.map(|endpoint| endpoint.ip)) {
+        all.extend([80, 8080].map(|port| (ip, Transport::To(Protocol::Tcp, port))));
     }
     all
 }

@@ -104,6 +104,25 @@ fn what_the_host_sends_to_itself_comes_in_again() {
 }
 
 #[test]
+fn a_chain_that_was_left_by_goto_is_not_come_back_to() {
+    // A node port behind an address that is served already, though to nobody outside.
+    let by_address = service("ns/one", "172.30.0.41", "p/TCP:30080")
+        .with_external_ips(HOST)
+        .with_policies(TrafficPolicy::Cluster, TrafficPolicy::Local);
+    let by_node_port = service("ns/two", "172.30.0.42", "p/TCP:80:30080");
+    let slices = ["one", "two"].map(|name| {
+        let endpoints = ["10.180.2.1"];
+        slice(&format!("ns/{name}-a"), name, "p/TCP:80", &endpoints)
+    });
+    let node = Node::with(&Setup::default(), [&by_address, &by_node_port], &slices);
+    assert_eq!(node.answer(CLIENT, "TCP 192.168.0.2:30080"), "dropped");
+    assert_eq!(
+        node.answer(CLIENT, "TCP 192.168.1.2:30080"),
+        "10.180.2.1:80 masqueraded"
+    );
+}
+
+#[test]
 fn packets_of_a_known_connection_go_where_the_first_one_went() {
     let endpoint = "10.180.0.1:8080".parse().unwrap();
     let known = |redirected, masqueraded| Connection::Established {
@@ -338,4 +357,52 @@ fn a_packet_is_walked_in_the_table_of_its_family() {
         .walk(&packet, &node.surroundings)
         .unwrap_err();
     assert_eq!(error.to_string(), "a packet to fd00::1 in the table of IPv4");
+}
+
+#[test]
+fn a_process_of_the_host_is_led_from_the_loopback_address_to_the_endpoints_and_nobody_else_is() {
+    let mut node = web(&["10.180.0.1 local", "10.180.1.1"]);
+    let answer = |node: &Node, from: &str, to: &str, origin| {
+        let packet = Packet {
+            origin,
+            ..node.packet(from, to)
+        };
+        text(&node.walk(&packet))
+    };
+    let (localhost, to) = ("127.0.0.1", "TCP 127.0.0.1:30080");
+    let outside = || Origin::Interface("eth0".to_owned());
+    assert_eq!(answer(&node, localhost, to, Origin::Host), "not ours");
+    let source = Some(testing::ip(HOST));
+    node.dataplane.set_localhost_node_ports(Family::V4, source);
+    let served = "10.180.0.1:8080 10.180.1.1:8080 masqueraded";
+    assert_eq!(answer(&node, localhost, to, Origin::Host), served);
+    for (from, to) in [(CLIENT, to), (localhost, to), (HOST, to)] {
+        assert_eq!(answer(&node, from, to, outside()), "not ours", "{from}");
+    }
+    for to in [
+        "TCP 127.0.0.1:30081",
+        "UDP 127.0.0.1:30080",
+        "TCP 127.0.0.2:30080",
+    ] {
+        assert_eq!(answer(&node, localhost, to, Origin::Host), "not ours", "{to}");
+    }
+}
+
+#[test]
+fn addresses_of_a_service_cidr_that_no_service_has_are_dropped_from_the_first_to_the_last() {
+    let mut node = web(&["10.180.0.1 local"]);
+    let cidrs = ["172.30.0.0/16", "255.0.0.0/8"].map(|cidr| cidr.parse().unwrap());
+    node.dataplane.set_service_cidrs(Family::V4, &cidrs);
+    for (to, becomes) in [
+        ("TCP 172.30.0.41:80", "10.180.0.1:8080"),
+        ("TCP 172.30.0.41:81", "rejected"),
+        ("TCP 172.30.0.42:80", "dropped"),
+        ("UDP 172.30.0.0:80", "dropped"),
+        ("ping 172.30.255.255", "dropped"),
+        ("TCP 172.29.255.255:80", "not ours"),
+        ("TCP 172.31.0.0:80", "not ours"),
+        ("UDP 255.255.255.255:80", "dropped"),
+    ] {
+        assert_eq!(node.answer(POD, to), becomes, "{to}");
+    }
 }

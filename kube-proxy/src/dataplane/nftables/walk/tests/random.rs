@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{Index, select};
 
 use super::packets::{any_picks, picked};
 use super::plain::World;
@@ -71,7 +71,7 @@ fn next_packet(
     table: &Table,
     packet: &Packet,
     before: &Path,
-) -> Result<(), TestCaseError> {
+) -> Result<Vec<Path>, TestCaseError> {
     let paths = walk(table, packet, &remembering(node, &before.memory))?;
     let all = world.outcomes(packet);
     let expected = match world.has_affinity(packet) && all.contains(&before.outcome) {
@@ -80,7 +80,7 @@ fn next_packet(
     };
     let what = format!("{packet:?} after {}", before.outcome);
     prop_assert_eq!(outcomes(&paths), expected, "{}\n{}", what, trails(&paths));
-    Ok(())
+    Ok(paths)
 }
 
 /// Nothing happens to what conntrack knows: it does what it did to the first packet.
@@ -108,6 +108,8 @@ fn established(node: &Node, table: &Table, packet: &Packet) -> Result<(), TestCa
 enum Step {
     Service(Service),
     Slice(EndpointSlice),
+    /// One of the slices that are there gets the endpoints of this one.
+    Endpoints(Index, EndpointSlice),
     NoService(ObjectName),
     NoSlice(ObjectName),
     Zone(Option<&'static str>),
@@ -120,12 +122,17 @@ fn any_step() -> impl Strategy<Value = Step> {
     let slice = (namespace(), (0..4u8).prop_map(|number| format!("slice-{number}")));
     prop_oneof![
         4 => any_service().prop_map(Step::Service),
-        4 => any_slice().prop_map(Step::Slice),
+        2 => any_slice().prop_map(Step::Slice),
+        6 => any_endpoints(),
         2 => service.prop_map(|(namespace, name)| Step::NoService(ObjectName::new(namespace, name))),
         2 => slice.prop_map(|(namespace, name)| Step::NoSlice(ObjectName::new(namespace, name))),
         1 => any_zone().prop_map(Step::Zone),
         1 => any_node_port_addresses().prop_map(Step::NodePorts),
     ]
+}
+
+fn any_endpoints() -> impl Strategy<Value = Step> {
+    (any::<Index>(), any_slice()).prop_map(|(which, slice)| Step::Endpoints(which, slice))
 }
 
 impl Step {
@@ -141,6 +148,19 @@ impl Step {
                 world.slices.retain(|other| other.name != slice.name);
                 world.slices.push(slice.clone());
                 node.apply([Change::EndpointSlice(Box::new(slice))]);
+            }
+            Self::Endpoints(_, _) if world.slices.is_empty() => {}
+            Self::Endpoints(which, slice) => {
+                let old = which.get(&world.slices).clone();
+                let EndpointSlice {
+                    family, endpoints, ..
+                } = slice;
+                let renewed = EndpointSlice {
+                    family,
+                    endpoints,
+                    ..old
+                };
+                Self::Slice(renewed).happen(world, node);
             }
             Self::NoService(name) => {
                 world.services.retain(|service| service.name != name);
@@ -166,13 +186,16 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn packets_go_where_the_objects_say(world in any_world(), picks in any_picks(64)) {
+    fn packets_go_where_the_objects_say(world in any_world(), picks in any_picks(80)) {
         let node = world.node();
         let tables = Family::ALL.map(|family| node.table(family));
         for packet in picked(&world, &node, &picks) {
             let table = &tables[packet.family() as usize];
             for path in first_packet(&world, &node, table, &packet)? {
-                next_packet(&world, &node, table, &packet, &path)?;
+                match world.has_affinity(&packet) {
+                    true => drop(next_packet(&world, &node, table, &packet, &path)?),
+                    false => prop_assert!(path.memory.is_empty(), "{packet:?} is remembered"),
+                }
             }
             established(&node, table, &packet)?;
         }
@@ -204,7 +227,7 @@ proptest! {
     #[test]
     fn clients_stay_with_their_endpoint_as_long_as_it_may_serve_them(
         mut world in any_world(),
-        slices in prop::collection::vec(any_slice(), 1..5),
+        steps in prop::collection::vec(any_endpoints(), 1..5),
         picks in any_picks(32),
     ) {
         let mut node = world.node();
@@ -216,12 +239,15 @@ proptest! {
                 seen.push((packet.clone(), path));
             }
         }
-        for slice in slices {
-            Step::Slice(slice).happen(&mut world, &mut node);
+        for step in steps {
+            step.happen(&mut world, &mut node);
         }
         let tables = Family::ALL.map(|family| node.table(family));
         for (packet, path) in seen {
-            next_packet(&world, &node, &tables[packet.family() as usize], &packet, &path)?;
+            let table = &tables[packet.family() as usize];
+            for path in next_packet(&world, &node, table, &packet, &path)? {
+                next_packet(&world, &node, table, &packet, &path)?;
+            }
         }
     }
 }

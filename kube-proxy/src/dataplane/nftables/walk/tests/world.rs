@@ -64,20 +64,25 @@ const SLICE_PORTS: [&str; 5] = [
     "p/TCP:8080",
     "p/TCP:8080 q/UDP:8080",
     "p/TCP:9090 q/TCP:8081 r/SCTP:8080",
-    "p/UDP:8080 q/TCP:8080 r/TCP:9090",
-    "q/UDP:9090 r/SCTP:9090",
+    "p/TCP:8080 p/UDP:8080 q/TCP:8080 r/TCP:9090",
+    "p/UDP:8080 q/UDP:9090 r/SCTP:8080",
 ];
 /// Where an endpoint runs follows from its address.
-const ENDPOINTS: [&str; 10] = [
+const ENDPOINTS_V4: [&str; 8] = [
     "10.244.1.1 local",
     "10.244.1.2 local",
+    "10.244.1.3 local",
     "10.244.2.1",
     "10.244.2.2",
+    "10.244.2.3",
     "192.168.0.2 local",
     "192.168.0.3",
+];
+const ENDPOINTS_V6: [&str; 5] = [
     "fd00:244:1::1 local",
     "fd00:244:1::2 local",
     "fd00:244:2::1",
+    "fd00:244:2::2",
     "2001:db8::2 local",
 ];
 const ZONES: [Option<&str>; 3] = [None, Some("a"), Some("b")];
@@ -87,7 +92,7 @@ const HELD: &str = "203.0.113.1 2001:db8:1b::1";
 
 pub(super) fn any_world() -> impl Strategy<Value = World> {
     let services = prop::collection::vec(any_service(), 1..5);
-    let slices = prop::collection::vec(any_slice(), 0..6);
+    let slices = prop::collection::vec(any_slice(), 0..7);
     (any_setup(), services, slices).prop_map(|(setup, services, slices)| World::new(setup, services, slices))
 }
 
@@ -224,7 +229,7 @@ pub(super) fn any_zone() -> impl Strategy<Value = Option<&'static str>> {
 pub(super) fn any_service() -> impl Strategy<Value = Service> {
     let policy = || select(vec![TrafficPolicy::Cluster, TrafficPolicy::Local]);
     let what = (
-        select(vec!["a/one", "a/two", "b/one", "b/two"]),
+        select(vec!["a/one", "a/one", "a/two", "b/one", "b/two"]),
         select(&CLUSTER_IPS),
         subsequence(&PORTS[..], 1..4),
         subsequence(&EXTERNAL_IPS[..], 0..3),
@@ -275,15 +280,22 @@ enum Hinted {
     No,
     Zones,
     Nodes,
+    Both,
     AsItComes,
 }
 
 pub(super) fn any_slice() -> impl Strategy<Value = EndpointSlice> {
-    let place = (select(vec!["a", "b"]), 0..4u8, select(vec!["one", "two"]));
+    // Often of one Service, so that endpoints and their hints meet.
+    let place = (
+        select(vec!["a", "a", "a", "b"]),
+        0..4u8,
+        select(vec!["one", "one", "two"]),
+    );
     let hinted = prop_oneof![
         4 => Just(Hinted::No),
         2 => Just(Hinted::Zones),
         2 => Just(Hinted::Nodes),
+        2 => Just(Hinted::Both),
         1 => Just(Hinted::AsItComes),
     ];
     let state = (
@@ -292,11 +304,13 @@ pub(super) fn any_slice() -> impl Strategy<Value = EndpointSlice> {
         any_node_hint(),
         0..4u8,
     );
-    let states = prop::collection::vec(state, ENDPOINTS.len());
-    let chosen = subsequence(&ENDPOINTS[..], 0..6);
-    let family = select(vec![Family::V4, Family::V4, Family::V6]);
-    (place, select(&SLICE_PORTS), family, chosen, states, hinted).prop_map(
-        |((namespace, number, owner), ports, family, chosen, states, hinted)| {
+    let states = prop::collection::vec(state, ENDPOINTS_V4.len());
+    let chosen = prop_oneof![
+        2 => subsequence(&ENDPOINTS_V4[..], 0..7).prop_map(|chosen| (Family::V4, chosen)),
+        1 => subsequence(&ENDPOINTS_V6[..], 0..5).prop_map(|chosen| (Family::V6, chosen)),
+    ];
+    (place, select(&SLICE_PORTS), chosen, states, hinted).prop_map(
+        |((namespace, number, owner), ports, (family, chosen), states, hinted)| {
             let endpoints = chosen
                 .iter()
                 .zip(states)
@@ -304,7 +318,8 @@ pub(super) fn any_slice() -> impl Strategy<Value = EndpointSlice> {
                     let hints = match hinted {
                         Hinted::No => String::new(),
                         Hinted::Zones => zone.to_owned(),
-                        Hinted::Nodes => format!("{node} {}", if which == 0 { zone } else { "" }),
+                        Hinted::Nodes => node.to_owned(),
+                        Hinted::Both => format!("{node} {zone}"),
                         Hinted::AsItComes => ["", zone, node, ""][usize::from(which)].to_owned(),
                     };
                     let [ready, serving, terminating] = conditions;
@@ -317,9 +332,7 @@ pub(super) fn any_slice() -> impl Strategy<Value = EndpointSlice> {
                 });
             let mut slice = slice(&format!("{namespace}/slice-{number}"), owner, ports, &[]);
             slice.family = family;
-            slice.endpoints = endpoints
-                .filter(|endpoint| Family::of(endpoint.ip) == family)
-                .collect();
+            slice.endpoints = endpoints.collect();
             slice
         },
     )
