@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::file::{KubeProxyConfiguration, Period};
+use super::file::{KubeProxyConfiguration, ModeSection, Period};
 use super::{Config, ConfigError, DetectLocal, Mode, NodePorts, Source};
 use crate::cli::Flags;
 use crate::model::object::Family;
@@ -27,6 +27,10 @@ const DEFAULT_SYNC_PERIOD: Duration = Duration::from_secs(30);
 const DEFAULT_MIN_SYNC_PERIOD: Duration = Duration::from_secs(1);
 const DEFAULT_MASQUERADE_BIT: i32 = 14;
 const DEFAULT_OOM_SCORE_ADJ: i32 = -999;
+
+/// What upstream calls the modes' sections when it complains.
+const IPTABLES: &str = "KubeProxyIPTablesConfiguration";
+const NFTABLES: &str = "KubeProxyNFTablesConfiguration";
 
 /// Gates that upstream has locked to true.
 const LOCKED_GATES: [&str; 3] = [
@@ -79,13 +83,22 @@ pub(super) fn check(file: &KubeProxyConfiguration, flags: &Flags) -> Result<Conf
     };
     let healthz = text(&file.healthz_bind_address).unwrap_or(any);
     let metrics = text(&file.metrics_bind_address).unwrap_or(loopback);
-    let nftables = file.nftables.clone().unwrap_or_default();
-    let iptables_bit = file.iptables.as_ref().and_then(|section| section.masquerade_bit);
+    let mode = mode(file, &mut problems);
+    let iptables = file.iptables.clone().unwrap_or_default();
     // Upstream checks this one in every mode.
-    masquerade_bit("KubeProxyIPTablesConfiguration", iptables_bit, &mut problems);
+    let iptables_bit = masquerade_bit(IPTABLES, iptables.masquerade_bit, &mut problems);
     check_conntrack(file, &mut problems);
+    // The section of the mode.
+    let (section, name, masquerade_bit) = match mode {
+        Mode::Iptables => (iptables, IPTABLES, iptables_bit),
+        Mode::Nftables => {
+            let nftables = file.nftables.clone().unwrap_or_default();
+            let bit = masquerade_bit(NFTABLES, nftables.masquerade_bit, &mut problems);
+            (nftables, NFTABLES, bit)
+        }
+    };
     let config = Config {
-        mode: mode(file, &mut problems),
+        mode,
         source: source(file, flags, &mut problems),
         hostname_override: hostname_override(file, &mut problems),
         node_ip_override: bind_address.filter(|ip| !ip.is_unspecified()),
@@ -93,15 +106,11 @@ pub(super) fn check(file: &KubeProxyConfiguration, flags: &Flags) -> Result<Conf
         metrics_address: server("MetricsBindAddress", metrics, 10249, &mut problems),
         bind_address_hard_fail: file.bind_address_hard_fail.unwrap_or_default(),
         detect_local: detect_local(file, &mut problems),
-        node_port_addresses: node_ports(file, &mut problems),
-        localhost_node_ports: nftables.localhost_node_ports.unwrap_or(true),
-        masquerade_all: nftables.masquerade_all.unwrap_or_default(),
-        masquerade_bit: masquerade_bit(
-            "KubeProxyNFTablesConfiguration",
-            nftables.masquerade_bit,
-            &mut problems,
-        ),
-        sync_period: sync_period(nftables.sync_period, nftables.min_sync_period, &mut problems),
+        node_port_addresses: node_ports(mode, file, &mut problems),
+        localhost_node_ports: section.localhost_node_ports.unwrap_or(true),
+        masquerade_all: section.masquerade_all.unwrap_or_default(),
+        masquerade_bit,
+        sync_period: sync_period(name, &section, &mut problems),
         allow_external_ips: allow_external_ips(file, &mut problems),
         oom_score_adj: problems.within(
             "OOMScoreAdj",
@@ -130,8 +139,10 @@ fn text(field: &Option<String>) -> Option<&str> {
 fn mode(file: &KubeProxyConfiguration, problems: &mut Problems) -> Mode {
     match file.mode.as_deref().unwrap_or_default() {
         "" | "nftables" => {}
-        known @ ("iptables" | "ipvs") => problems.0.push(format!(
-            "KubeProxyConfiguration.Mode.ProxyMode: mode {known:?} is not built yet in this kube-proxy; it has: nftables"
+        "iptables" => return Mode::Iptables,
+        known @ "ipvs" => problems.0.push(format!(
+            "KubeProxyConfiguration.Mode.ProxyMode: mode {known:?} is not built yet in this kube-proxy; it has: \
+             nftables, iptables"
         )),
         other => problems.invalid("Mode.ProxyMode", other, "must be iptables, ipvs, nftables or blank"),
     }
@@ -271,9 +282,9 @@ fn cluster_cidr(file: &KubeProxyConfiguration, problems: &mut Problems) -> Detec
     DetectLocal::ClusterCidr { v4, v6 }
 }
 
-fn node_ports(file: &KubeProxyConfiguration, problems: &mut Problems) -> NodePorts {
+fn node_ports(mode: Mode, file: &KubeProxyConfiguration, problems: &mut Problems) -> NodePorts {
     let entries = file.node_port_addresses.as_deref().unwrap_or_default();
-    if entries.is_empty() || entries == ["primary"] {
+    if entries == ["primary"] || (entries.is_empty() && mode == Mode::Nftables) {
         return NodePorts::Primary;
     }
     if entries.iter().any(|entry| entry == "primary") {
@@ -294,16 +305,16 @@ fn masquerade_bit(section: &str, bit: Option<i32>, problems: &mut Problems) -> u
     u8::try_from(bit).unwrap_or_default()
 }
 
-fn sync_period(period: Option<Period>, min: Option<Period>, problems: &mut Problems) -> Duration {
+fn sync_period(name: &str, section: &ModeSection, problems: &mut Problems) -> Duration {
     let or = |given: Option<Period>, default| match given {
         Some(Period(given)) if !given.is_zero() => given,
         _ => default,
     };
-    let period = or(period, DEFAULT_SYNC_PERIOD);
-    let min = or(min, DEFAULT_MIN_SYNC_PERIOD);
+    let period = or(section.sync_period, DEFAULT_SYNC_PERIOD);
+    let min = or(section.min_sync_period, DEFAULT_MIN_SYNC_PERIOD);
     if min > period {
         problems.invalid(
-            "KubeProxyNFTablesConfiguration.SyncPeriod",
+            &format!("{name}.SyncPeriod"),
             period,
             &format!("must be greater than or equal to MinSyncPeriod ({min:?})"),
         );

@@ -32,9 +32,9 @@ pub(crate) struct KubeProxyConfiguration {
     pub(crate) enable_profiling: Option<bool>,
     pub(crate) show_hidden_metrics_for_version: Option<String>,
     pub(crate) mode: Option<String>,
-    pub(crate) iptables: Option<Iptables>,
+    pub(crate) iptables: Option<ModeSection>,
     pub(crate) ipvs: Option<Ipvs>,
-    pub(crate) nftables: Option<Nftables>,
+    pub(crate) nftables: Option<ModeSection>,
     #[serde(rename = "winkernel")]
     _winkernel: Option<Value>,
     #[serde(rename = "windowsRunAsService")]
@@ -76,20 +76,6 @@ pub(crate) struct Logging {
     _options: Option<Value>,
 }
 
-/// `iptables`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Iptables {
-    pub(crate) masquerade_bit: Option<i32>,
-    pub(crate) masquerade_all: Option<bool>,
-    #[serde(rename = "localhostNodePorts")]
-    _localhost_node_ports: Option<bool>,
-    #[serde(rename = "syncPeriod")]
-    _sync_period: Option<Period>,
-    #[serde(rename = "minSyncPeriod")]
-    _min_sync_period: Option<Period>,
-}
-
 /// `ipvs`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -112,13 +98,13 @@ pub(crate) struct Ipvs {
     _udp_timeout: Option<Period>,
 }
 
-/// `nftables`.
+/// `iptables`, and `nftables`, which has the same fields.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Nftables {
+pub(crate) struct ModeSection {
     pub(crate) masquerade_bit: Option<i32>,
     pub(crate) masquerade_all: Option<bool>,
-    /// Ours; upstream has it in `iptables` only.
+    /// Upstream has it in `iptables` only.
     pub(crate) localhost_node_ports: Option<bool>,
     pub(crate) sync_period: Option<Period>,
     pub(crate) min_sync_period: Option<Period>,

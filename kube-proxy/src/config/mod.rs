@@ -11,7 +11,7 @@ mod file;
 mod tests;
 mod watch;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,12 +65,15 @@ pub struct Config {
 pub enum Mode {
     /// nftables.
     Nftables,
+    /// iptables.
+    Iptables,
 }
 
 impl std::fmt::Display for Mode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
         })
     }
 }
@@ -117,6 +120,18 @@ pub enum NodePorts {
 }
 
 impl Config {
+    /// `nodePortAddresses` include the IPv4 loopback address.
+    pub fn node_ports_cover_localhost(&self) -> bool {
+        let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        match &self.node_port_addresses {
+            NodePorts::Primary => false,
+            NodePorts::Networks(networks) => {
+                let mut v4 = networks.iter().filter(|net| net.addr().is_ipv4()).peekable();
+                v4.peek().is_none() || v4.any(|net| net.contains(&localhost))
+            }
+        }
+    }
+
     /// `clusterCIDR` of one family, in ClusterCIDR mode.
     pub fn cluster_cidr(&self, family: Family) -> Option<IpNet> {
         match (&self.detect_local, family) {

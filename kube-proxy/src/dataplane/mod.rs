@@ -1,6 +1,7 @@
 //! The dataplanes: one folder a mode, each of the same shape: `mod.rs` (packet path, limits), `plan.rs`
 //! (pure), `apply.rs` (the only file that touches the kernel), tests.
 
+pub mod iptables;
 pub mod nftables;
 
 use std::net::IpAddr;
@@ -21,6 +22,14 @@ pub fn open(config: &Config, local_traffic: [LocalTraffic; 2]) -> Box<dyn Datapl
             localhost_node_ports: config.localhost_node_ports,
             families: nftables::Config::families_of_this_kernel(),
             ..nftables::Config::default()
+        })),
+        Mode::Iptables => Box::new(iptables::Iptables::new(iptables::Config {
+            masquerade_mark: 1 << config.masquerade_bit,
+            local_traffic,
+            localhost_node_ports: config.localhost_node_ports && config.node_ports_cover_localhost(),
+            families: iptables::Config::families_of_this_kernel(),
+            sync_period: config.sync_period,
+            drops_invalid: iptables::Config::drops_invalid_here(),
         })),
     }
 }

@@ -1,0 +1,234 @@
+//! Brings what changed in force, and finds out which Service is to blame when it is refused.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::entry::{Key, Value};
+use super::restore::{Changed, Desired, Saved};
+use super::tools::{ToolError, Tools};
+use super::{Config, Iptables, Refused, State};
+use crate::dataplane::{CommitError, CommitReport, Refusal};
+use crate::model::ledger::Ledger;
+use crate::model::object::ObjectName;
+
+/// First and longest wait before a refused Service is tried again.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+
+impl Iptables {
+    /// [`commit`](crate::dataplane::Dataplane::commit) at a given time.
+    pub(super) fn commit_at(&mut self, now: Instant) -> Result<CommitReport, CommitError> {
+        let mut report = CommitReport::default();
+        self.find_tools()?;
+        for state in self.families.iter_mut().filter(|state| !state.off) {
+            state.commit(&self.config, &self.ledger, now, &mut report)?;
+        }
+        let due = self.families.iter().filter(|state| !state.off).filter_map(State::next_due).min();
+        report.again_after = due.map(|due| due.saturating_duration_since(now));
+        report.refused_now = self.families.iter().map(|state| state.refused.len()).sum();
+        Ok(report)
+    }
+
+    /// Finds the programs of each family. A family whose programs do not work is left alone, unless none does.
+    fn find_tools(&mut self) -> Result<(), CommitError> {
+        let mut first = None;
+        for state in self.families.iter_mut().filter(|state| !state.off && state.tools.is_none()) {
+            match Tools::detect(state.family) {
+                Ok(tools) => {
+                    state.tools = Some(tools);
+                    if state.fixed.guards_localhost() {
+                        route_localnet();
+                    }
+                }
+                Err(error) => {
+                    first.get_or_insert((state.family, error));
+                }
+            }
+        }
+        let Some((family, error)) = first else {
+            return Ok(());
+        };
+        if self.families.iter().all(|state| state.tools.is_none()) {
+            return Err(error.explain());
+        }
+        let reason = error.explain();
+        info!(ip_family = %family, %reason, "No iptables support for family");
+        self.families[family as usize].off = true;
+        Ok(())
+    }
+}
+
+impl State {
+    fn next_due(&self) -> Option<Instant> {
+        let retries = self.refused.values().map(|refused| refused.due);
+        retries.chain(self.look_at).min()
+    }
+
+    fn commit(
+        &mut self,
+        config: &Config,
+        ledger: &Ledger<Key, Value>,
+        now: Instant,
+        report: &mut CommitReport,
+    ) -> Result<(), CommitError> {
+        let Some(tools) = self.tools.clone() else {
+            return Ok(());
+        };
+        let due: Vec<ObjectName> = self.refused_by(|refused| refused.due <= now);
+        self.full |= !due.is_empty();
+        if !self.full && self.look_at.is_some_and(|at| at <= now) {
+            if !tools.has_canary().map_err(ToolError::explain)? {
+                warn!(ip_family = %self.family, "iptables canary is gone: another hand flushed the rules; writing all");
+                self.full = true;
+            }
+            self.look_at = Some(now + config.sync_period);
+        }
+        if !self.full && !self.changed.is_empty() {
+            self.partial(&tools, ledger, report)?;
+        }
+        if self.full {
+            self.full(&tools, ledger, &due, now, report)?;
+            self.look_at = Some(now + config.sync_period);
+        }
+        Ok(())
+    }
+
+    fn refused_by(&self, which: impl Fn(&Refused) -> bool) -> Vec<ObjectName> {
+        let refused = self.refused.iter().filter(|(_, refused)| which(refused));
+        refused.map(|(service, _)| service.clone()).collect()
+    }
+
+    fn desired<'a>(&'a self, ledger: &'a Ledger<Key, Value>, left_out: &'a BTreeSet<ObjectName>) -> Desired<'a> {
+        Desired {
+            family: self.family,
+            fixed: &self.fixed,
+            ledger,
+            shared: &self.shared,
+            node_ports: &self.node_ports,
+            left_out,
+        }
+    }
+
+    /// Writes what changed. When that fails, everything will be written.
+    fn partial(
+        &mut self,
+        tools: &Tools,
+        ledger: &Ledger<Key, Value>,
+        report: &mut CommitReport,
+    ) -> Result<(), CommitError> {
+        let left_out = self.refused.keys().cloned().collect();
+        let restore = self.desired(ledger, &left_out).partial(&self.changed);
+        report.messages += 1;
+        match tools.restore(&restore.text) {
+            Ok(()) => self.changed = Changed::default(),
+            Err(error) if error.is_of_the_machine() => return Err(error.explain()),
+            Err(error) => {
+                warn!(ip_family = %self.family, reason = error.reason, "Failed to execute iptables-restore for what changed; writing all");
+                self.full = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes everything but the Services that are refused.
+    fn full(
+        &mut self,
+        tools: &Tools,
+        ledger: &Ledger<Key, Value>,
+        retried: &[ObjectName],
+        now: Instant,
+        report: &mut CommitReport,
+    ) -> Result<(), CommitError> {
+        let mut left_out: BTreeSet<ObjectName> = self.refused.keys().cloned().collect();
+        for service in retried {
+            left_out.remove(service);
+        }
+        loop {
+            let saved = Saved::parse(&tools.save().map_err(ToolError::explain)?);
+            let desired = self.desired(ledger, &left_out);
+            let restore = desired.full(&saved);
+            report.messages += 1;
+            let Err(error) = tools.restore(&restore.text) else {
+                break;
+            };
+            let named = error.line.and_then(|line| restore.to_blame(line)).cloned();
+            let guilty = match named {
+                Some(service) => Some((service, error.reason.clone())),
+                None if error.is_of_the_machine() => None,
+                None => guilty(tools, &desired)?,
+            };
+            let Some((service, reason)) = guilty else {
+                return Err(error.explain());
+            };
+            if self.refuse(&service, now) {
+                report.refused.push(Refusal {
+                    service: service.clone(),
+                    element: format!("rules of {} in iptables", self.family),
+                    reason,
+                });
+            }
+            left_out.insert(service);
+        }
+        self.refused.retain(|service, _| left_out.contains(service));
+        self.changed = Changed::default();
+        self.full = false;
+        Ok(())
+    }
+
+    /// Notes a refusal; whether it is news.
+    fn refuse(&mut self, service: &ObjectName, now: Instant) -> bool {
+        let known = self.refused.get(service).copied();
+        let wait = known.map_or(FIRST_RETRY, |refused| refused.wait);
+        let refused = Refused {
+            due: now + wait,
+            wait: (wait * 2).min(LONGEST_RETRY),
+        };
+        self.refused.insert(service.clone(), refused);
+        known.is_none()
+    }
+}
+
+/// Lets packets from and to 127.0.0.0/8 pass between interfaces; `KUBE-FIREWALL` keeps others out.
+fn route_localnet() {
+    const SETTING: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";
+    if std::fs::read_to_string(SETTING).is_ok_and(|on| on.trim() == "1") {
+        return;
+    }
+    info!(setting = SETTING, "Setting route_localnet=1 to allow node-ports on localhost");
+    if let Err(err) = std::fs::write(SETTING, "1") {
+        warn!(setting = SETTING, %err, "Node ports do not answer at 127.0.0.1");
+    }
+}
+
+/// Looks for a Service whose rules are refused, among all that are wanted: by halves, in chains that nothing leads to.
+fn guilty(tools: &Tools, desired: &Desired<'_>) -> Result<Option<(ObjectName, String)>, CommitError> {
+    let holders: BTreeSet<&ObjectName> = desired
+        .ledger
+        .iter()
+        .filter(|entry| entry.key.family() == desired.family && !desired.left_out.contains(entry.holder))
+        .map(|entry| entry.holder)
+        .collect();
+    let mut suspects: Vec<&ObjectName> = holders.into_iter().collect();
+    let refused = |services: &[&ObjectName]| {
+        let services = services.iter().copied().collect();
+        match tools.restore(&desired.trial(&services).text) {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_of_the_machine() => Err(error.explain()),
+            Err(error) => Ok(Some(error.reason)),
+        }
+    };
+    let Some(mut reason) = refused(&suspects)? else {
+        return Ok(None);
+    };
+    while suspects.len() > 1 {
+        let second = suspects.split_off(suspects.len() / 2);
+        match refused(&suspects)? {
+            Some(said) => reason = said,
+            None => suspects = second,
+        }
+    }
+    let found = suspects.first().map(|service| ((*service).clone(), reason));
+    Ok(found)
+}

@@ -1,0 +1,231 @@
+//! The iptables dataplane: upstream's chains, names and comments, through `iptables-restore --noflush`.
+//!
+//! ```text
+//! filter  INPUT, FORWARD, OUTPUT ─▶ KUBE-PROXY-FIREWALL    what no source range let through: dropped
+//!         INPUT ─▶ KUBE-NODEPORTS                          health-check ports: accepted
+//!         INPUT, FORWARD ─▶ KUBE-EXTERNAL-SERVICES         external addresses and node ports without an endpoint
+//!         FORWARD, OUTPUT ─▶ KUBE-SERVICES                 ClusterIPs without an endpoint: rejected or dropped
+//!         FORWARD ─▶ KUBE-FORWARD                          invalid packets dropped, marked and known ones accepted
+//! nat     PREROUTING, OUTPUT ─▶ KUBE-SERVICES ─▶ KUBE-SVC-…  ClusterIP: marked unless from a pod, then one of
+//!                                             ─▶ KUBE-EXT-…  external address: marked, or told apart by source
+//!                                             ─▶ KUBE-FW-…   the same behind source ranges
+//!                                             ─▶ KUBE-NODEPORTS ─▶ KUBE-EXT-…
+//!         KUBE-SVC-…, KUBE-SVL-… (endpoints of this node) ─▶ KUBE-SEP-…  one endpoint: DNAT
+//!         POSTROUTING ─▶ KUBE-POSTROUTING                  what was marked: masqueraded
+//! ```
+//!
+//! - A sync writes the chains that changed and nothing else; a chain that all Services share is written anew when a
+//!   rule of it changed. Everything is written at the start, after a failure, and when the canary chain is gone,
+//!   which a flush from outside takes along; it is looked for once in a sync period.
+//! - What `iptables-restore` refuses is traced to the Service by the line that it names, or by trying ever fewer
+//!   Services in chains that nothing leads to; that Service is left out and tried again later.
+//! - Beyond a thousand endpoints rules that are there once for each endpoint have no comment, as upstream.
+
+mod apply;
+mod entry;
+mod fixed;
+mod name;
+mod plan;
+mod restore;
+#[cfg(test)]
+mod tests;
+mod tools;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::entry::{Key, Shared, Value};
+use self::fixed::Fixed;
+use self::plan::Node;
+use self::restore::Changed;
+use self::tools::Tools;
+use super::{CommitError, CommitReport, Dataplane, LocalTraffic, NodePortAddresses};
+use crate::model::ledger::{Diff, Ledger};
+use crate::model::object::{Family, ObjectName};
+use crate::model::view::ServiceView;
+
+/// So many endpoints of a family are shown with comments.
+const MOST_COMMENTED: usize = 1000;
+
+/// How the iptables dataplane works on this node. Fixed for its life.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The one bit of the packet mark by which packets to masquerade are known.
+    pub masquerade_mark: u32,
+    /// How pods are told from others, for IPv4 and IPv6.
+    pub local_traffic: [LocalTraffic; 2],
+    /// Serve IPv4 node ports at the loopback network as well.
+    pub localhost_node_ports: bool,
+    /// The families to program, if the tools for them work.
+    pub families: Vec<Family>,
+    /// How often to look whether somebody flushed the rules.
+    pub sync_period: Duration,
+    /// Drop what conntrack finds invalid.
+    pub drops_invalid: bool,
+}
+
+/// The dataplane. Starts its programs in the network namespace of the thread that commits.
+#[derive(Debug)]
+pub struct Iptables {
+    config: Config,
+    node: Node,
+    ledger: Ledger<Key, Value>,
+    families: [State; 2],
+}
+
+/// One family: what is wanted, and how the kernel differs from it.
+#[derive(Debug)]
+struct State {
+    family: Family,
+    fixed: Fixed,
+    /// Found at the first commit.
+    tools: Option<Tools>,
+    /// This family is not programmed.
+    off: bool,
+    shared: BTreeSet<(Shared, Arc<str>)>,
+    /// Chains of endpoints.
+    endpoints: usize,
+    node_ports: Vec<String>,
+    changed: Changed,
+    /// Everything has to be written.
+    full: bool,
+    refused: BTreeMap<ObjectName, Refused>,
+    /// When to look for the canary.
+    look_at: Option<Instant>,
+}
+
+/// A Service that was refused.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    due: Instant,
+    /// What to wait after the next refusal.
+    wait: Duration,
+}
+
+impl Config {
+    /// The families that this kernel can route: IPv6 may be left out of it, or switched off.
+    pub fn families_of_this_kernel() -> Vec<Family> {
+        let disabled = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
+        let has_ipv6 = Path::new("/proc/net/if_inet6").exists() && disabled.is_ok_and(|off| off.trim() != "1");
+        let here = |family: &Family| *family == Family::V4 || has_ipv6;
+        Family::ALL.into_iter().filter(here).collect()
+    }
+
+    /// Conntrack is strict about TCP windows, so what it calls invalid may be an answer that it would not rewrite.
+    pub fn drops_invalid_here() -> bool {
+        let liberal = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal");
+        liberal.map_or(true, |liberal| liberal.trim() == "0")
+    }
+}
+
+impl Iptables {
+    /// A dataplane without Services. Touches nothing.
+    pub fn new(config: Config) -> Self {
+        let fixed = |family| Fixed {
+            family,
+            mark: config.masquerade_mark,
+            localhost: config.localhost_node_ports,
+            drops_invalid: config.drops_invalid,
+            counts: false,
+            random_fully: true,
+        };
+        let state = |family| State {
+            family,
+            fixed: fixed(family),
+            tools: None,
+            off: !config.families.contains(&family),
+            shared: BTreeSet::new(),
+            endpoints: 0,
+            node_ports: Vec::new(),
+            changed: Changed::default(),
+            full: true,
+            refused: BTreeMap::new(),
+            look_at: None,
+        };
+        let node = Node {
+            local_traffic: config.local_traffic.clone(),
+            localhost: config.localhost_node_ports,
+            counts: false,
+        };
+        Self {
+            families: Family::ALL.map(state),
+            config,
+            node,
+            ledger: Ledger::new(),
+        }
+    }
+
+    fn note(&mut self, service: &ObjectName, diff: Diff<Key, Value>) {
+        let [v4, v6] = &mut self.families;
+        for state in [v4, v6] {
+            // What was refused of it is tried anew at once; it is missing in every shared chain.
+            if state.refused.remove(service).is_some() {
+                state.full = true;
+            }
+        }
+        let keys = |entries: Vec<(Key, Value)>| entries.into_iter().map(|(key, _)| key);
+        let added = keys(diff.added).map(|key| (key, Some(true)));
+        let changed = diff.changed.into_iter().map(|changed| (changed.key, None));
+        let removed = keys(diff.removed).map(|key| (key, Some(false)));
+        for (key, present) in added.chain(changed).chain(removed) {
+            self.families[key.family() as usize].differs(key, present);
+        }
+    }
+}
+
+impl State {
+    /// A key was added (`Some(true)`), removed (`Some(false)`), or has another value.
+    fn differs(&mut self, key: Key, present: Option<bool>) {
+        match key {
+            Key::Chain(_, name) => {
+                if name::is_of_an_endpoint(&name) {
+                    match present {
+                        Some(true) => self.endpoints += 1,
+                        Some(false) => self.endpoints -= 1,
+                        None => {}
+                    }
+                }
+                self.changed.chains.insert(name);
+            }
+            Key::Rules(_, chain, rules) => {
+                self.changed.shared.insert(chain);
+                match present {
+                    Some(false) => self.shared.remove(&(chain, rules)),
+                    _ => self.shared.insert((chain, rules)),
+                };
+            }
+        }
+    }
+}
+
+impl Dataplane for Iptables {
+    fn update(&mut self, service: &ObjectName, view: Option<&ServiceView>) {
+        let terse = self.families.each_ref().map(|state| state.endpoints > MOST_COMMENTED);
+        let entries = view.map_or_else(Vec::new, |view| plan::plan(view, &self.node, terse));
+        let created = view.and_then(|view| view.created);
+        let diff = self.ledger.replace(service, created, entries);
+        self.note(service, diff);
+    }
+
+    fn set_node_port_addresses(&mut self, family: Family, addresses: NodePortAddresses) {
+        let state = &mut self.families[family as usize];
+        let node_ports = match addresses {
+            NodePortAddresses::All => Vec::new(),
+            NodePortAddresses::Only(addresses) => addresses.iter().map(IpAddr::to_string).collect(),
+        };
+        if state.node_ports != node_ports {
+            state.node_ports = node_ports;
+            state.changed.shared.insert(Shared::Services);
+        }
+    }
+
+    /// By `route_localnet`, which is set when this dataplane is opened: no address of the node is needed.
+    fn set_localhost_node_ports(&mut self, _: Family, _: Option<IpAddr>) {}
+
+    fn commit(&mut self) -> Result<CommitReport, CommitError> {
+        self.commit_at(Instant::now())
+    }
+}

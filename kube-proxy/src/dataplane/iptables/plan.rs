@@ -1,0 +1,421 @@
+//! One resolved Service as chains and rules. Pure.
+//!
+//! A view has been decided to the end, so this only translates. Rules are written in the order in which
+//! `iptables-save` prints their parts.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::entry::{Key, Shared, Value};
+use super::name::{Kind, PortName, comment, protocol};
+use crate::dataplane::LocalTraffic;
+use crate::model::object::Family;
+use crate::model::view::{
+    AddressKind, Delivery, Endpoint, EndpointList, ServiceAddress, ServicePortView, ServiceView,
+};
+
+/// What the plan has to know about the node.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    /// How pods are told from others, for IPv4 and IPv6.
+    pub(super) local_traffic: [LocalTraffic; 2],
+    /// Node ports are served at 127.0.0.0/8.
+    pub(super) localhost: bool,
+    /// The counters of nfacct are there.
+    pub(super) counts: bool,
+}
+
+/// A line in the making.
+struct Line(String);
+
+/// The chains and rules that carry a Service. In a family that is `terse`, rules that are there once for each endpoint have no
+/// comment.
+pub(super) fn plan(view: &ServiceView, node: &Node, terse: [bool; 2]) -> Vec<(Key, Value)> {
+    let mut entries = Vec::new();
+    for port in &view.ports {
+        let planned = Port {
+            port,
+            name: PortName::new(&view.name, &port.port_name, port.protocol),
+            node,
+            terse: terse[port.family as usize],
+        };
+        planned.entries(&mut entries);
+    }
+    if let Some(health_check) = &view.health_check {
+        let port = health_check.port;
+        for (family, endpoints) in Family::ALL.into_iter().zip(health_check.local_endpoints) {
+            let first = view.ports.iter().find(|port| port.family == family);
+            if let (Some(_), Some(first)) = (endpoints, first) {
+                let name = PortName::new(&view.name, &first.port_name, first.protocol);
+                let line = Line::new()
+                    .and("-p tcp")
+                    .comment(&format!("{name} health check node port"))
+                    .and(&format!("-m tcp --dport {port}"))
+                    .to("ACCEPT");
+                entries.push(shared(family, Shared::HealthCheckPorts, line));
+            }
+        }
+    }
+    entries
+}
+
+fn shared(family: Family, chain: Shared, rules: String) -> (Key, Value) {
+    (Key::Rules(family, chain, rules.into()), Arc::from(""))
+}
+
+/// One ServicePort being planned.
+struct Port<'a> {
+    port: &'a ServicePortView,
+    name: PortName,
+    node: &'a Node,
+    terse: bool,
+}
+
+impl Port<'_> {
+    fn entries(&self, entries: &mut Vec<(Key, Value)>) {
+        let port = self.port;
+        for address in &port.addresses {
+            self.address(address, entries);
+        }
+        for list in [EndpointList::Cluster, EndpointList::Local] {
+            if port.addresses.iter().any(|address| address.delivers_to(list)) {
+                entries.push(self.chain(self.list_chain(list), self.balancing(list)));
+            }
+        }
+        if let Some(external) = self.external() {
+            let rules = self.external_rules(external);
+            entries.push(self.chain(self.name.chain(Kind::External), rules));
+            if let Some(rules) = self.firewall_rules() {
+                entries.push(self.chain(self.name.chain(Kind::Firewall), rules));
+            }
+        }
+        let reachable = port.cluster_endpoints.iter().chain(&port.local_endpoints);
+        for endpoint in reachable.collect::<BTreeSet<_>>() {
+            let chain = self.name.endpoint_chain(endpoint.ip, endpoint.port);
+            let rules = self.endpoint_rules(endpoint, &chain);
+            entries.push(self.chain(chain, rules));
+        }
+    }
+
+    fn chain(&self, name: String, rules: String) -> (Key, Value) {
+        (Key::Chain(self.port.family, name.into()), rules.into())
+    }
+
+    fn list_chain(&self, list: EndpointList) -> String {
+        self.name.chain(match list {
+            EndpointList::Cluster => Kind::Service,
+            EndpointList::Local => Kind::Local,
+        })
+    }
+
+    /// By source: pods, where they are known, the host, others.
+    fn deliveries(&self, address: &ServiceAddress) -> [Delivery; 3] {
+        let pods = match self.pods() {
+            Some(_) => address.from_pods,
+            None => address.from_outside,
+        };
+        [pods, address.from_host, address.from_outside]
+    }
+
+    /// The deliveries of external addresses, which all are alike, if any of them leads to an endpoint.
+    fn external(&self) -> Option<[Delivery; 3]> {
+        let external = |address: &&ServiceAddress| address.kind != AddressKind::ClusterIp;
+        let addresses = self.port.addresses.iter().filter(external);
+        addresses
+            .map(|address| self.deliveries(address))
+            .find(|deliveries| deliveries.iter().any(leads_somewhere))
+    }
+
+    /// What selects packets to an address, and behind the comment to a port.
+    fn destination(&self, address: &ServiceAddress) -> (String, String) {
+        let protocol = protocol(self.port.protocol);
+        let selects = match address.ip {
+            Some(ip) => format!("-d {} -p {protocol}", IpNet::from(ip)),
+            None => format!("-p {protocol}"),
+        };
+        (selects, format!("-m {protocol} --dport {}", address.port))
+    }
+
+    fn address(&self, address: &ServiceAddress, entries: &mut Vec<(Key, Value)>) {
+        let family = self.port.family;
+        let deliveries = self.deliveries(address);
+        let (selects, dport) = self.destination(address);
+        let line = |note: &str, target: &str| {
+            let comment = format!("{}{note}", self.name);
+            Line::new().and(&selects).comment(&comment).and(&dport).to(target)
+        };
+        if let Some(rules) = self.refusal(address, deliveries) {
+            entries.push(rules);
+        }
+        if !deliveries.iter().any(leads_somewhere) {
+            return;
+        }
+        let external = self.name.chain(Kind::External);
+        let (chain, rules) = match address.kind {
+            AddressKind::ClusterIp => {
+                let list = deliveries.into_iter().find_map(list).unwrap_or(EndpointList::Cluster);
+                (Shared::Services, line(" cluster IP", &self.list_chain(list)))
+            }
+            AddressKind::ExternalIp => (Shared::Services, line(" external IP", &external)),
+            AddressKind::LoadBalancerIp if address.source_ranges.is_some() => {
+                let firewall = self.name.chain(Kind::Firewall);
+                let note = format!(" traffic not accepted by {firewall}");
+                entries.push(shared(family, Shared::Firewall, line(&note, "DROP")));
+                (Shared::Services, line(" loadbalancer IP", &firewall))
+            }
+            AddressKind::LoadBalancerIp => (Shared::Services, line(" loadbalancer IP", &external)),
+            AddressKind::NodePort => {
+                let all = line("", &external);
+                let rules = match self.counted_localhost(&selects, &dport, &external) {
+                    Some(counted) => format!("{counted}\n{all}"),
+                    None => all,
+                };
+                (Shared::NodePorts, rules)
+            }
+        };
+        entries.push(shared(family, chain, rules));
+    }
+
+    /// A node port at the loopback address leads where it leads elsewhere; only a counter tells.
+    fn counted_localhost(&self, selects: &str, dport: &str, external: &str) -> Option<String> {
+        let node = self.node;
+        (node.localhost && node.counts && self.port.family == Family::V4).then(|| {
+            Line::new()
+                .and("-d 127.0.0.0/8")
+                .and(selects)
+                .comment(&self.name.to_string())
+                .and(dport)
+                .and("-m nfacct --nfacct-name localhost_nps_accepted_pkts")
+                .to(external)
+        })
+    }
+
+    /// The rule of the filter table for packets that no endpoint took. Sources are not told apart there.
+    fn refusal(&self, address: &ServiceAddress, deliveries: [Delivery; 3]) -> Option<(Key, Value)> {
+        let (note, target) = if deliveries.contains(&Delivery::Drop) {
+            (" has no local endpoints", "DROP".to_owned())
+        } else if deliveries.contains(&Delivery::Reject) {
+            let with = match self.port.family {
+                Family::V4 => "icmp-port-unreachable",
+                Family::V6 => "icmp6-port-unreachable",
+            };
+            (" has no endpoints", format!("REJECT --reject-with {with}"))
+        } else {
+            return None;
+        };
+        let (selects, dport) = self.destination(address);
+        let mut line = Line::new().and(&selects).comment(&format!("{}{note}", self.name));
+        if address.kind == AddressKind::NodePort {
+            line = line.and("-m addrtype --dst-type LOCAL");
+        }
+        let chain = match address.kind {
+            AddressKind::ClusterIp => Shared::ClusterIpsWithoutEndpoint,
+            _ => Shared::ExternalWithoutEndpoint,
+        };
+        Some(shared(self.port.family, chain, line.and(&dport).to(&target)))
+    }
+
+    /// How pods are recognised: what comes before the option, and the option.
+    fn pods(&self) -> Option<String> {
+        let family = self.port.family;
+        match &self.node.local_traffic[family as usize] {
+            LocalTraffic::Cidr(net) if Family::of(net.addr()) == family => Some(format!("-s {}", net.trunc())),
+            LocalTraffic::Interface(name) => Some(format!("-i {name}")),
+            LocalTraffic::InterfacePrefix(prefix) => Some(format!("-i {prefix}+")),
+            LocalTraffic::Unknown | LocalTraffic::Cidr(_) => None,
+        }
+    }
+
+    /// Masquerading of traffic to the ClusterIP, affinity, and a random endpoint of the list.
+    fn balancing(&self, list: EndpointList) -> String {
+        let port = self.port;
+        let mut rules = Vec::new();
+        for address in &port.addresses {
+            if address.kind == AddressKind::ClusterIp && address.delivers_to(list) {
+                rules.extend(self.cluster_ip_masquerade(address));
+            }
+        }
+        let endpoints = match list {
+            EndpointList::Cluster => &port.cluster_endpoints,
+            EndpointList::Local => &port.local_endpoints,
+        };
+        let chains: Vec<(String, String)> = endpoints
+            .iter()
+            .map(|endpoint| {
+                let at = std::net::SocketAddr::new(endpoint.ip, endpoint.port);
+                let chain = self.name.endpoint_chain(endpoint.ip, endpoint.port);
+                (format!("{} -> {at}", self.name), chain)
+            })
+            .collect();
+        if let Some(seconds) = port.affinity {
+            rules.extend(chains.iter().map(|(note, chain)| {
+                self.per_endpoint(note)
+                    .and(&format!("-m recent --rcheck --seconds {seconds} --reap --name {chain}"))
+                    .to(chain)
+            }));
+        }
+        for (index, (note, chain)) in chains.iter().enumerate() {
+            let left = chains.len() - index;
+            let line = self.per_endpoint(note);
+            rules.push(match left {
+                1 => line.to(chain),
+                _ => line.and(&format!("-m statistic --mode random --probability {}", probability(left))).to(chain),
+            });
+        }
+        rules.join("\n")
+    }
+
+    fn cluster_ip_masquerade(&self, address: &ServiceAddress) -> Option<String> {
+        let [pods, _, outside] = self.deliveries(address).map(masquerades);
+        let pods_not = match (pods, outside) {
+            (_, false) => return None,
+            (true, true) => None,
+            (false, true) => self.pods(),
+        };
+        let (selects, dport) = self.destination(address);
+        let mut line = Line::new();
+        if let Some(pods) = pods_not {
+            line = line.and("!").and(&pods);
+        }
+        let note = format!("{} cluster IP", self.name);
+        Some(line.and(&selects).comment(&note).and(&dport).to("KUBE-MARK-MASQ"))
+    }
+
+    fn per_endpoint(&self, note: &str) -> Line {
+        match self.terse {
+            true => Line::new(),
+            false => Line::new().comment(note),
+        }
+    }
+
+    /// What comes for an external address: where it goes to, by where it comes from.
+    fn external_rules(&self, [pods, host, outside]: [Delivery; 3]) -> String {
+        let mut rules = Vec::new();
+        let name = &self.name;
+        let mut to = |selects: &str, delivery: Delivery, masquerade: &str, route: Option<&str>| {
+            let Delivery::To { endpoints, masquerade: masquerades } = delivery else {
+                return;
+            };
+            let line = |note: &str| {
+                let note = format!("{note} traffic for {name} external destinations");
+                Line::new().comment(&note).and(selects)
+            };
+            if masquerades {
+                rules.push(line(masquerade).to("KUBE-MARK-MASQ"));
+            }
+            let chain = self.list_chain(endpoints);
+            rules.push(match route {
+                Some(note) => line(note).to(&chain),
+                None => Line::new().to(&chain),
+            });
+        };
+        if pods == outside && host == outside {
+            to("", outside, "masquerade", None);
+            return rules.join("\n");
+        }
+        if let Some(from_pods) = self.pods()
+            && pods != outside
+        {
+            to(&from_pods, pods, "masquerade pod", Some("pod"));
+        }
+        if host != outside {
+            to("-m addrtype --src-type LOCAL", host, "masquerade LOCAL", Some("route LOCAL"));
+        }
+        to("", outside, "masquerade", None);
+        rules.join("\n")
+    }
+
+    /// Who may use the addresses with source ranges.
+    fn firewall_rules(&self) -> Option<String> {
+        let ranges = self.port.addresses.iter().filter_map(|address| address.source_ranges.as_ref());
+        let ranges: BTreeSet<&IpNet> = ranges.flatten().collect();
+        if ranges.is_empty() {
+            return None;
+        }
+        let external = self.name.chain(Kind::External);
+        let allow = |range: &&IpNet| {
+            let note = format!("{} loadbalancer IP", self.name);
+            Line::new().and(&format!("-s {range}")).comment(&note).to(&external)
+        };
+        let mut rules: Vec<String> = ranges.iter().map(allow).collect();
+        let note = format!("other traffic to {} will be dropped by KUBE-PROXY-FIREWALL", self.name);
+        rules.push(Line::new().comment(&note).0);
+        Some(rules.join("\n"))
+    }
+
+    fn endpoint_rules(&self, endpoint: &Endpoint, chain: &str) -> String {
+        let name = self.name.to_string();
+        let protocol = protocol(self.port.protocol);
+        let itself = Line::new().and(&format!("-s {}", IpNet::from(endpoint.ip)));
+        let mut dnat = Line::new().and(&format!("-p {protocol}"));
+        let itself = match self.terse {
+            true => itself,
+            false => {
+                dnat = dnat.comment(&name);
+                itself.comment(&name)
+            }
+        };
+        if self.port.affinity.is_some() {
+            dnat = dnat.and(&format!("-m recent --set --name {chain}"));
+        }
+        let to = match endpoint.ip {
+            IpAddr::V4(ip) => format!("{ip}:{}", endpoint.port),
+            IpAddr::V6(ip) => format!("[{ip}]:{}", endpoint.port),
+        };
+        let dnat = dnat.and(&format!("-m {protocol}")).to(&format!("DNAT --to-destination {to}"));
+        format!("{}\n{dnat}", itself.to("KUBE-MARK-MASQ"))
+    }
+}
+
+impl Line {
+    fn new() -> Self {
+        Self(String::new())
+    }
+
+    fn and(mut self, part: &str) -> Self {
+        if !part.is_empty() {
+            if !self.0.is_empty() {
+                self.0.push(' ');
+            }
+            self.0.push_str(part);
+        }
+        self
+    }
+
+    fn comment(self, text: &str) -> Self {
+        let text = comment(text);
+        self.and(&format!("-m comment --comment \"{text}\""))
+    }
+
+    fn to(self, target: &str) -> String {
+        self.and("-j").and(target).0
+    }
+}
+
+/// The chance of the first of so many, as upstream writes it: ten decimals.
+fn probability(of: usize) -> String {
+    let mut text = String::new();
+    #[expect(clippy::cast_precision_loss, reason = "a number of endpoints")]
+    // Writing to a String does not fail.
+    let _ = write!(text, "{:.10}", 1.0 / of as f64);
+    text
+}
+
+fn leads_somewhere(delivery: &Delivery) -> bool {
+    matches!(delivery, Delivery::To { .. })
+}
+
+fn list(delivery: Delivery) -> Option<EndpointList> {
+    match delivery {
+        Delivery::To { endpoints, .. } => Some(endpoints),
+        Delivery::Reject | Delivery::Drop => None,
+    }
+}
+
+fn masquerades(delivery: Delivery) -> bool {
+    matches!(delivery, Delivery::To { masquerade: true, .. })
+}

@@ -1,0 +1,1 @@
+//! The plan against whole printed rulesets, and the programs in network namespaces.
