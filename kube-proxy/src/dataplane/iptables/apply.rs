@@ -25,7 +25,12 @@ impl Iptables {
         for state in self.families.iter_mut().filter(|state| !state.off) {
             state.commit(&self.config, &self.ledger, now, &mut report)?;
         }
-        let due = self.families.iter().filter(|state| !state.off).filter_map(State::next_due).min();
+        let due = self
+            .families
+            .iter()
+            .filter(|state| !state.off)
+            .filter_map(State::next_due)
+            .min();
         report.again_after = due.map(|due| due.saturating_duration_since(now));
         report.refused_now = self.families.iter().map(|state| state.refused.len()).sum();
         Ok(report)
@@ -34,7 +39,11 @@ impl Iptables {
     /// Finds the programs of each family. A family whose programs do not work is left alone, unless none does.
     fn find_tools(&mut self) -> Result<(), CommitError> {
         let mut first = None;
-        for state in self.families.iter_mut().filter(|state| !state.off && state.tools.is_none()) {
+        for state in self
+            .families
+            .iter_mut()
+            .filter(|state| !state.off && state.tools.is_none())
+        {
             match Tools::detect(state.family) {
                 Ok(tools) => {
                     state.tools = Some(tools);
@@ -100,7 +109,11 @@ impl State {
         refused.map(|(service, _)| service.clone()).collect()
     }
 
-    fn desired<'a>(&'a self, ledger: &'a Ledger<Key, Value>, left_out: &'a BTreeSet<ObjectName>) -> Desired<'a> {
+    pub(super) fn desired<'a>(
+        &'a self,
+        ledger: &'a Ledger<Key, Value>,
+        left_out: &'a BTreeSet<ObjectName>,
+    ) -> Desired<'a> {
         Desired {
             family: self.family,
             fixed: &self.fixed,
@@ -153,23 +166,24 @@ impl State {
             let Err(error) = tools.restore(&restore.text) else {
                 break;
             };
-            let named = error.line.and_then(|line| restore.to_blame(line)).cloned();
-            let guilty = match named {
-                Some(service) => Some((service, error.reason.clone())),
-                None if error.is_of_the_machine() => None,
-                None => guilty(tools, &desired)?,
-            };
-            let Some((service, reason)) = guilty else {
-                return Err(error.explain());
-            };
-            if self.refuse(&service, now) {
-                report.refused.push(Refusal {
-                    service: service.clone(),
-                    element: format!("rules of {} in iptables", self.family),
-                    reason,
-                });
+            let named = error.lines.iter().filter_map(|line| restore.to_blame(*line));
+            let mut guilty: BTreeSet<ObjectName> = named.cloned().collect();
+            if guilty.is_empty() && !error.is_of_the_machine() {
+                guilty.extend(find_guilty(tools, &desired)?);
             }
-            left_out.insert(service);
+            if guilty.is_empty() {
+                return Err(error.explain());
+            }
+            for service in guilty {
+                if self.refuse(&service, now) {
+                    report.refused.push(Refusal {
+                        service: service.clone(),
+                        element: format!("rules of {} in iptables", self.family),
+                        reason: error.reason.clone(),
+                    });
+                }
+                left_out.insert(service);
+            }
         }
         self.refused.retain(|service, _| left_out.contains(service));
         self.changed = Changed::default();
@@ -196,14 +210,17 @@ fn route_localnet() {
     if std::fs::read_to_string(SETTING).is_ok_and(|on| on.trim() == "1") {
         return;
     }
-    info!(setting = SETTING, "Setting route_localnet=1 to allow node-ports on localhost");
+    info!(
+        setting = SETTING,
+        "Setting route_localnet=1 to allow node-ports on localhost"
+    );
     if let Err(err) = std::fs::write(SETTING, "1") {
         warn!(setting = SETTING, %err, "Node ports do not answer at 127.0.0.1");
     }
 }
 
 /// Looks for a Service whose rules are refused, among all that are wanted: by halves, in chains that nothing leads to.
-fn guilty(tools: &Tools, desired: &Desired<'_>) -> Result<Option<(ObjectName, String)>, CommitError> {
+fn find_guilty(tools: &Tools, desired: &Desired<'_>) -> Result<Option<ObjectName>, CommitError> {
     let holders: BTreeSet<&ObjectName> = desired
         .ledger
         .iter()
@@ -214,21 +231,19 @@ fn guilty(tools: &Tools, desired: &Desired<'_>) -> Result<Option<(ObjectName, St
     let refused = |services: &[&ObjectName]| {
         let services = services.iter().copied().collect();
         match tools.restore(&desired.trial(&services).text) {
-            Ok(()) => Ok(None),
+            Ok(()) => Ok(false),
             Err(error) if error.is_of_the_machine() => Err(error.explain()),
-            Err(error) => Ok(Some(error.reason)),
+            Err(_) => Ok(true),
         }
     };
-    let Some(mut reason) = refused(&suspects)? else {
+    if !refused(&suspects)? {
         return Ok(None);
-    };
+    }
     while suspects.len() > 1 {
         let second = suspects.split_off(suspects.len() / 2);
-        match refused(&suspects)? {
-            Some(said) => reason = said,
-            None => suspects = second,
+        if !refused(&suspects)? {
+            suspects = second;
         }
     }
-    let found = suspects.first().map(|service| ((*service).clone(), reason));
-    Ok(found)
+    Ok(suspects.first().map(|service| (*service).clone()))
 }

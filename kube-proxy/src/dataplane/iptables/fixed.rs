@@ -53,18 +53,66 @@ const PORTALS: &str = "kubernetes service portals";
 
 /// All jumps but those of the shared firewall, in the order in which they are to stand.
 const JUMPS: [Jump; 12] = [
-    jump(Table::Filter, "INPUT", "KUBE-PROXY-FIREWALL", true, LOAD_BALANCER_FIREWALL),
-    jump(Table::Filter, "INPUT", "KUBE-NODEPORTS", false, "kubernetes health check service ports"),
-    jump(Table::Filter, "INPUT", "KUBE-EXTERNAL-SERVICES", true, EXTERNAL_PORTALS),
-    jump(Table::Filter, "FORWARD", "KUBE-PROXY-FIREWALL", true, LOAD_BALANCER_FIREWALL),
-    jump(Table::Filter, "FORWARD", FORWARD, false, "kubernetes forwarding rules"),
+    jump(
+        Table::Filter,
+        "INPUT",
+        "KUBE-PROXY-FIREWALL",
+        true,
+        LOAD_BALANCER_FIREWALL,
+    ),
+    jump(
+        Table::Filter,
+        "INPUT",
+        "KUBE-NODEPORTS",
+        false,
+        "kubernetes health check service ports",
+    ),
+    jump(
+        Table::Filter,
+        "INPUT",
+        "KUBE-EXTERNAL-SERVICES",
+        true,
+        EXTERNAL_PORTALS,
+    ),
+    jump(
+        Table::Filter,
+        "FORWARD",
+        "KUBE-PROXY-FIREWALL",
+        true,
+        LOAD_BALANCER_FIREWALL,
+    ),
+    jump(
+        Table::Filter,
+        "FORWARD",
+        FORWARD,
+        false,
+        "kubernetes forwarding rules",
+    ),
     jump(Table::Filter, "FORWARD", "KUBE-SERVICES", true, PORTALS),
-    jump(Table::Filter, "FORWARD", "KUBE-EXTERNAL-SERVICES", true, EXTERNAL_PORTALS),
-    jump(Table::Filter, "OUTPUT", "KUBE-PROXY-FIREWALL", true, LOAD_BALANCER_FIREWALL),
+    jump(
+        Table::Filter,
+        "FORWARD",
+        "KUBE-EXTERNAL-SERVICES",
+        true,
+        EXTERNAL_PORTALS,
+    ),
+    jump(
+        Table::Filter,
+        "OUTPUT",
+        "KUBE-PROXY-FIREWALL",
+        true,
+        LOAD_BALANCER_FIREWALL,
+    ),
     jump(Table::Filter, "OUTPUT", "KUBE-SERVICES", true, PORTALS),
     jump(Table::Nat, "PREROUTING", "KUBE-SERVICES", false, PORTALS),
     jump(Table::Nat, "OUTPUT", "KUBE-SERVICES", false, PORTALS),
-    jump(Table::Nat, "POSTROUTING", POSTROUTING, false, "kubernetes postrouting rules"),
+    jump(
+        Table::Nat,
+        "POSTROUTING",
+        POSTROUTING,
+        false,
+        "kubernetes postrouting rules",
+    ),
 ];
 
 /// Kubelet has these, too; whoever comes first makes them, and nobody removes them.
@@ -76,7 +124,11 @@ const FIREWALL_JUMPS: [Jump; 2] = [
 impl Jump {
     /// The rule behind `-A FROM`, as `iptables-save` prints it.
     pub(super) fn rule(&self) -> String {
-        let new = if self.new { "-m conntrack --ctstate NEW " } else { "" };
+        let new = if self.new {
+            "-m conntrack --ctstate NEW "
+        } else {
+            ""
+        };
         let comment = match self.comment {
             "" => String::new(),
             comment => format!("-m comment --comment \"{comment}\" "),
@@ -87,8 +139,9 @@ impl Jump {
 
 impl Fixed {
     /// The jumps of a table, in the order in which they are to stand.
-    pub(super) fn jumps(&self, table: Table) -> impl Iterator<Item = Jump> {
-        let firewall = FIREWALL_JUMPS.into_iter().filter(move |_| self.guards_localhost());
+    pub(super) fn jumps(&self, table: Table) -> impl Iterator<Item = Jump> + use<> {
+        let localhost = self.localhost;
+        let firewall = FIREWALL_JUMPS.into_iter().filter(move |_| localhost);
         firewall.chain(JUMPS).filter(move |jump| jump.table == table)
     }
 
@@ -96,11 +149,12 @@ impl Fixed {
         self.localhost && self.family == Family::V4
     }
 
-    /// The chain shared with kubelet, which is made but never emptied, and the rule that it has to hold.
-    pub(super) fn guard(&self) -> Option<(&'static str, &'static str)> {
+    /// The chain shared with kubelet, which is made but never emptied, and the rule that it has to hold in IPv4.
+    pub(super) fn guard(&self) -> Option<(&'static str, Option<&'static str>)> {
         let rule = "! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment \"block incoming localnet connections\" \
                     -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP";
-        self.guards_localhost().then_some((FIREWALL, rule))
+        self.localhost
+            .then_some((FIREWALL, Some(rule).filter(|_| self.guards_localhost())))
     }
 
     /// The chains of a table and their rules (without `-A CHAIN`) that are the same whatever the Services are.

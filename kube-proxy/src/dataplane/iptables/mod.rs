@@ -109,7 +109,8 @@ impl Config {
     /// The families that this kernel can route: IPv6 may be left out of it, or switched off.
     pub fn families_of_this_kernel() -> Vec<Family> {
         let disabled = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
-        let has_ipv6 = Path::new("/proc/net/if_inet6").exists() && disabled.is_ok_and(|off| off.trim() != "1");
+        let has_ipv6 =
+            Path::new("/proc/net/if_inet6").exists() && disabled.is_ok_and(|off| off.trim() != "1");
         let here = |family: &Family| *family == Family::V4 || has_ipv6;
         Family::ALL.into_iter().filter(here).collect()
     }
@@ -203,7 +204,10 @@ impl State {
 
 impl Dataplane for Iptables {
     fn update(&mut self, service: &ObjectName, view: Option<&ServiceView>) {
-        let terse = self.families.each_ref().map(|state| state.endpoints > MOST_COMMENTED);
+        let terse = self
+            .families
+            .each_ref()
+            .map(|state| state.endpoints > MOST_COMMENTED);
         let entries = view.map_or_else(Vec::new, |view| plan::plan(view, &self.node, terse));
         let created = view.and_then(|view| view.created);
         let diff = self.ledger.replace(service, created, entries);

@@ -72,13 +72,20 @@ impl PortName {
 
     /// The name of one of its chains.
     pub(super) fn chain(&self, kind: Kind) -> String {
-        format!("{}{}", kind.prefix(), suffix(&[&self.text, protocol(self.protocol)]))
+        format!(
+            "{}{}",
+            kind.prefix(),
+            suffix(&[&self.text, protocol(self.protocol)])
+        )
     }
 
     /// The name of the chain of one of its endpoints.
     pub(super) fn endpoint_chain(&self, ip: IpAddr, port: u16) -> String {
         let at = SocketAddr::new(ip, port).to_string();
-        format!("{ENDPOINT_PREFIX}{}", suffix(&[&self.text, protocol(self.protocol), &at]))
+        format!(
+            "{ENDPOINT_PREFIX}{}",
+            suffix(&[&self.text, protocol(self.protocol), &at])
+        )
     }
 }
 

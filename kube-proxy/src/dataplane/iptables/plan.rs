@@ -157,7 +157,10 @@ impl Port<'_> {
         let external = self.name.chain(Kind::External);
         let (chain, rules) = match address.kind {
             AddressKind::ClusterIp => {
-                let list = deliveries.into_iter().find_map(list).unwrap_or(EndpointList::Cluster);
+                let list = deliveries
+                    .into_iter()
+                    .find_map(list)
+                    .unwrap_or(EndpointList::Cluster);
                 (Shared::Services, line(" cluster IP", &self.list_chain(list)))
             }
             AddressKind::ExternalIp => (Shared::Services, line(" external IP", &external)),
@@ -223,7 +226,9 @@ impl Port<'_> {
     fn pods(&self) -> Option<String> {
         let family = self.port.family;
         match &self.node.local_traffic[family as usize] {
-            LocalTraffic::Cidr(net) if Family::of(net.addr()) == family => Some(format!("-s {}", net.trunc())),
+            LocalTraffic::Cidr(net) if Family::of(net.addr()) == family => {
+                Some(format!("-s {}", net.trunc()))
+            }
             LocalTraffic::Interface(name) => Some(format!("-i {name}")),
             LocalTraffic::InterfacePrefix(prefix) => Some(format!("-i {prefix}+")),
             LocalTraffic::Unknown | LocalTraffic::Cidr(_) => None,
@@ -254,7 +259,9 @@ impl Port<'_> {
         if let Some(seconds) = port.affinity {
             rules.extend(chains.iter().map(|(note, chain)| {
                 self.per_endpoint(note)
-                    .and(&format!("-m recent --rcheck --seconds {seconds} --reap --name {chain}"))
+                    .and(&format!(
+                        "-m recent --rcheck --seconds {seconds} --reap --name {chain}"
+                    ))
                     .to(chain)
             }));
         }
@@ -263,7 +270,12 @@ impl Port<'_> {
             let line = self.per_endpoint(note);
             rules.push(match left {
                 1 => line.to(chain),
-                _ => line.and(&format!("-m statistic --mode random --probability {}", probability(left))).to(chain),
+                _ => line
+                    .and(&format!(
+                        "-m statistic --mode random --probability {}",
+                        probability(left)
+                    ))
+                    .to(chain),
             });
         }
         rules.join("\n")
@@ -297,7 +309,11 @@ impl Port<'_> {
         let mut rules = Vec::new();
         let name = &self.name;
         let mut to = |selects: &str, delivery: Delivery, masquerade: &str, route: Option<&str>| {
-            let Delivery::To { endpoints, masquerade: masquerades } = delivery else {
+            let Delivery::To {
+                endpoints,
+                masquerade: masquerades,
+            } = delivery
+            else {
                 return;
             };
             let line = |note: &str| {
@@ -323,7 +339,12 @@ impl Port<'_> {
             to(&from_pods, pods, "masquerade pod", Some("pod"));
         }
         if host != outside {
-            to("-m addrtype --src-type LOCAL", host, "masquerade LOCAL", Some("route LOCAL"));
+            to(
+                "-m addrtype --src-type LOCAL",
+                host,
+                "masquerade LOCAL",
+                Some("route LOCAL"),
+            );
         }
         to("", outside, "masquerade", None);
         rules.join("\n")
@@ -331,7 +352,11 @@ impl Port<'_> {
 
     /// Who may use the addresses with source ranges.
     fn firewall_rules(&self) -> Option<String> {
-        let ranges = self.port.addresses.iter().filter_map(|address| address.source_ranges.as_ref());
+        let ranges = self
+            .port
+            .addresses
+            .iter()
+            .filter_map(|address| address.source_ranges.as_ref());
         let ranges: BTreeSet<&IpNet> = ranges.flatten().collect();
         if ranges.is_empty() {
             return None;
@@ -339,10 +364,16 @@ impl Port<'_> {
         let external = self.name.chain(Kind::External);
         let allow = |range: &&IpNet| {
             let note = format!("{} loadbalancer IP", self.name);
-            Line::new().and(&format!("-s {range}")).comment(&note).to(&external)
+            Line::new()
+                .and(&format!("-s {range}"))
+                .comment(&note)
+                .to(&external)
         };
         let mut rules: Vec<String> = ranges.iter().map(allow).collect();
-        let note = format!("other traffic to {} will be dropped by KUBE-PROXY-FIREWALL", self.name);
+        let note = format!(
+            "other traffic to {} will be dropped by KUBE-PROXY-FIREWALL",
+            self.name
+        );
         rules.push(Line::new().comment(&note).0);
         Some(rules.join("\n"))
     }
@@ -366,7 +397,9 @@ impl Port<'_> {
             IpAddr::V4(ip) => format!("{ip}:{}", endpoint.port),
             IpAddr::V6(ip) => format!("[{ip}]:{}", endpoint.port),
         };
-        let dnat = dnat.and(&format!("-m {protocol}")).to(&format!("DNAT --to-destination {to}"));
+        let dnat = dnat
+            .and(&format!("-m {protocol}"))
+            .to(&format!("DNAT --to-destination {to}"));
         format!("{}\n{dnat}", itself.to("KUBE-MARK-MASQ"))
     }
 }

@@ -75,17 +75,23 @@ impl Saved {
     }
 
     fn lines(&self, table: Table) -> impl Iterator<Item = &str> {
-        self.tables.get(table.name()).into_iter().flatten().map(String::as_str)
+        self.tables
+            .get(table.name())
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
     }
 
     /// The names of a table's chains.
     pub(super) fn chains(&self, table: Table) -> impl Iterator<Item = &str> {
-        self.lines(table).filter_map(|line| line.strip_prefix(':')?.split(' ').next())
+        self.lines(table)
+            .filter_map(|line| line.strip_prefix(':')?.split(' ').next())
     }
 
     fn has_rule(&self, table: Table, chain: &str, rule: &str) -> bool {
         let appended = format!("-A {chain} ");
-        self.lines(table).any(|line| line.strip_prefix(&appended).is_some_and(|rest| rest == rule))
+        self.lines(table)
+            .any(|line| line.strip_prefix(&appended).is_some_and(|rest| rest == rule))
     }
 }
 
@@ -141,7 +147,10 @@ impl Desired<'_> {
             for (chain, _) in &fixed {
                 restore.chain(chain);
             }
-            let shared: Vec<Shared> = Shared::ALL.into_iter().filter(|chain| chain.table() == table).collect();
+            let shared: Vec<Shared> = Shared::ALL
+                .into_iter()
+                .filter(|chain| chain.table() == table)
+                .collect();
             for chain in &shared {
                 restore.chain(chain.name());
             }
@@ -165,11 +174,15 @@ impl Desired<'_> {
             restore.blame(None);
             self.jumps(table, saved, &mut restore);
             if table == Table::Nat {
-                let stale = saved.chains(table).filter(|chain| belongs_to_a_service(chain) && !chains.contains(*chain));
+                let stale = saved
+                    .chains(table)
+                    .filter(|chain| belongs_to_a_service(chain) && !chains.contains(*chain));
                 let stale: Vec<&str> = stale.collect();
                 // Emptied first, all of them: one may lead to the other.
                 stale.iter().for_each(|chain| restore.chain(chain));
-                stale.iter().for_each(|chain| restore.line(&format!("-X {chain}")));
+                stale
+                    .iter()
+                    .for_each(|chain| restore.line(&format!("-X {chain}")));
             }
             restore.commit();
         }
@@ -180,7 +193,12 @@ impl Desired<'_> {
     pub(super) fn partial(&self, changed: &Changed) -> Restore {
         let mut restore = Restore::default();
         for table in [Table::Filter, Table::Nat] {
-            let shared: Vec<Shared> = changed.shared.iter().copied().filter(|chain| chain.table() == table).collect();
+            let shared: Vec<Shared> = changed
+                .shared
+                .iter()
+                .copied()
+                .filter(|chain| chain.table() == table)
+                .collect();
             let chains = match table {
                 Table::Nat => changed.chains.iter().collect(),
                 _ => Vec::new(),
@@ -198,7 +216,8 @@ impl Desired<'_> {
             for chain in shared {
                 self.shared_rules(chain, &mut restore);
             }
-            let (wanted, gone): (Vec<_>, Vec<_>) = chains.into_iter().partition(|chain| self.is_wanted(chain));
+            let (wanted, gone): (Vec<_>, Vec<_>) =
+                chains.into_iter().partition(|chain| self.is_wanted(chain));
             for chain in wanted {
                 self.chain_rules(chain, &mut restore);
             }
@@ -212,7 +231,7 @@ impl Desired<'_> {
     }
 
     /// The chains of these Services alone, and the rules that they have in shared chains, in a chain that nothing leads
-    /// to. What is in force for others is not touched.
+    /// to and that is emptied when all is written. What is in force for others is not touched.
     pub(super) fn trial(&self, services: &BTreeSet<&ObjectName>) -> Restore {
         let mut restore = Restore::default();
         for table in [Table::Filter, Table::Nat] {
@@ -220,7 +239,11 @@ impl Desired<'_> {
             restore.chain(CANARY);
             let mut wanted = Vec::new();
             for service in services {
-                wanted.extend(self.ledger.wanted_by(service).filter(|entry| entry.holder == *service));
+                wanted.extend(
+                    self.ledger
+                        .wanted_by(service)
+                        .filter(|entry| entry.holder == *service),
+                );
             }
             wanted.retain(|entry| entry.key.family() == self.family);
             for entry in &wanted {
@@ -230,12 +253,15 @@ impl Desired<'_> {
             }
             for entry in &wanted {
                 match entry.key {
-                    Key::Chain(_, name) if table == Table::Nat => restore.rules(table, name, entry.value.lines()),
-                    Key::Rules(_, chain, rules) if chain.table() == table => restore.rules(table, CANARY, rules.lines()),
+                    Key::Chain(_, name) if table == Table::Nat => {
+                        restore.rules(table, name, entry.value.lines())
+                    }
+                    Key::Rules(_, chain, rules) if chain.table() == table => {
+                        restore.rules(table, CANARY, rules.lines())
+                    }
                     _ => {}
                 }
             }
-            restore.line(&format!("-F {CANARY}"));
             restore.commit();
         }
         restore
@@ -251,7 +277,10 @@ impl Desired<'_> {
     }
 
     fn all_chains(&self) -> BTreeSet<Arc<str>> {
-        let entries = self.ledger.iter().filter(|entry| !self.left_out.contains(entry.holder));
+        let entries = self
+            .ledger
+            .iter()
+            .filter(|entry| !self.left_out.contains(entry.holder));
         entries
             .filter_map(|entry| match entry.key {
                 Key::Chain(family, name) if *family == self.family => Some(Arc::clone(name)),
@@ -289,9 +318,8 @@ impl Desired<'_> {
             if !saved.chains(table).any(|there| there == chain) {
                 restore.chain(chain);
             }
-            if !saved.has_rule(table, chain, rule) {
-                restore.rules(table, chain, [rule]);
-            }
+            let missing = rule.filter(|rule| !saved.has_rule(table, chain, rule));
+            restore.rules(table, chain, missing);
         }
     }
 

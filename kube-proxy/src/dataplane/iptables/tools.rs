@@ -11,8 +11,6 @@ use crate::model::object::Family;
 
 /// How long to wait for the lock that the programs of the legacy variant take, in seconds.
 const LOCK_PATIENCE: &str = "5";
-/// The exit status of a program that did not get the lock.
-const LOCK_HELD: i32 = 4;
 /// The first version whose `iptables-restore` waits for the lock, and whose MASQUERADE takes `--random-fully`.
 const OLDEST: [u32; 3] = [1, 6, 2];
 /// Chains by which kubelet tells which variant the node uses.
@@ -31,16 +29,19 @@ pub(super) struct ToolError {
     pub(super) tried: String,
     /// What it said, or why it could not be started.
     pub(super) reason: String,
-    /// The line of the input that it names, counted from 1.
-    pub(super) line: Option<usize>,
-    status: Option<i32>,
+    /// The lines of the input that it names, counted from 1.
+    pub(super) lines: Vec<usize>,
     missing: bool,
 }
 
 impl ToolError {
     /// It could not get the lock, or may not do anything: no Service is to blame.
     pub(super) fn is_of_the_machine(&self) -> bool {
-        self.missing || self.status == Some(LOCK_HELD) || self.denied()
+        self.missing || self.locked_out() || self.denied()
+    }
+
+    fn locked_out(&self) -> bool {
+        self.reason.contains("xtables lock")
     }
 
     fn denied(&self) -> bool {
@@ -60,7 +61,7 @@ impl ToolError {
                 feature: format!("the program {program}"),
             };
         }
-        if self.status == Some(LOCK_HELD) {
+        if self.locked_out() {
             return CommitError::Refused {
                 tried: tried.clone(),
                 reason: format!("another program holds the xtables lock (/run/xtables.lock): {reason}"),
@@ -92,19 +93,21 @@ fn missing_extension(reason: &str) -> Option<String> {
     None
 }
 
-/// The line that a failed restore names: `line 5 failed`, `line: 5`, `line 5: RULE_APPEND failed`.
-fn named_line(reason: &str) -> Option<usize> {
-    let (_, rest) = reason.rsplit_once("line")?;
-    let digits: String = rest
-        .trim_start_matches([':', ' '])
-        .chars()
-        .take_while(char::is_ascii_digit)
-        .collect();
-    digits.parse().ok()
+/// The lines that a failed restore names: `line 5 failed`, `line: 5`, `line 5: RULE_APPEND failed`.
+fn named_lines(reason: &str) -> Vec<usize> {
+    let after = reason.split("line").skip(1);
+    let number = |rest: &str| {
+        let rest = rest.trim_start_matches([':', ' ']);
+        let digits = rest
+            .find(|letter: char| !letter.is_ascii_digit())
+            .unwrap_or(rest.len());
+        rest[..digits].parse().ok()
+    };
+    after.filter_map(number).collect()
 }
 
 impl Tools {
-    /// The tools that work here for a family; `None` when the kernel lacks the family.
+    /// The tools that work here for a family: of the two variants the one that the node uses already.
     pub(super) fn detect(family: Family) -> Result<Self, ToolError> {
         let base = match family {
             Family::V4 => "iptables",
@@ -114,34 +117,17 @@ impl Tools {
             name: format!("{base}{suffix}"),
         };
         let [nft, legacy] = ["-nft", "-legacy"].map(named);
-        let plain = named("");
-        let chosen = match (nft.mangle_table(), legacy.mangle_table()) {
-            (Ok(by_nft), Ok(by_legacy)) => match prefers_legacy(&by_nft, &by_legacy) {
-                Some(true) => legacy,
-                Some(false) => nft,
-                None if legacy.rules()? > nft.rules()? => legacy,
-                None => nft,
-            },
-            (Ok(_), Err(_)) => nft,
+        let chosen = match (nft.save(), legacy.save()) {
+            (Ok(by_nft), Ok(by_legacy)) if prefers_legacy(&by_nft, &by_legacy) => legacy,
+            (Ok(_), _) => nft,
             (Err(_), Ok(_)) => legacy,
-            (Err(_), Err(_)) => {
-                plain.mangle_table()?;
-                plain
-            }
+            (Err(_), Err(_)) => named(""),
         };
+        // Listing does not make a table of the legacy variant, so it does not tell whether there can be one.
+        chosen.run("", &["-w", LOCK_PATIENCE, "-t", "nat", "-S", "POSTROUTING"], "")?;
         chosen.check_version()?;
         debug!(ip_family = %family, program = chosen.name, "Using iptables");
         Ok(chosen)
-    }
-
-    fn mangle_table(&self) -> Result<String, ToolError> {
-        self.run("-save", &["-t", "mangle"], "")
-    }
-
-    /// How many rules there are in all tables.
-    fn rules(&self) -> Result<usize, ToolError> {
-        let saved = self.save()?;
-        Ok(saved.lines().filter(|line| line.starts_with('-')).count())
     }
 
     fn check_version(&self) -> Result<(), ToolError> {
@@ -152,8 +138,7 @@ impl Tools {
             return Err(ToolError {
                 tried: format!("{} --version", self.name),
                 reason: format!("{} is too old: {major}.{minor}.{patch} is needed", said.trim()),
-                line: None,
-                status: None,
+                lines: Vec::new(),
                 missing: false,
             });
         }
@@ -183,22 +168,21 @@ impl Tools {
     fn run(&self, suffix: &str, args: &[&str], input: &str) -> Result<String, ToolError> {
         let program = format!("{}{suffix}", self.name);
         let tried = format!("{program} {}", args.join(" "));
-        let failed = |reason: String, status, missing| ToolError {
-            line: named_line(&reason),
+        let failed = |reason: String, missing| ToolError {
+            lines: named_lines(&reason),
             tried: tried.clone(),
             reason,
-            status,
             missing,
         };
         let output = start(&program, args, input).map_err(|error| {
             let missing = error.kind() == std::io::ErrorKind::NotFound;
-            failed(error.to_string(), None, missing)
+            failed(error.to_string(), missing)
         })?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(failed(said.trim().replace('\n', "; "), output.status.code(), false))
+        Err(failed(said.trim().replace('\n', "; "), false))
     }
 }
 
@@ -218,13 +202,14 @@ fn start(program: &str, args: &[&str], input: &str) -> std::io::Result<Output> {
     child.wait_with_output()
 }
 
-/// Which variant the node uses, by kubelet's chains; `None` when they do not tell.
-fn prefers_legacy(by_nft: &str, by_legacy: &str) -> Option<bool> {
+/// Which variant the node uses: the one with kubelet's chains, else the one with more rules.
+fn prefers_legacy(by_nft: &str, by_legacy: &str) -> bool {
     let hinted = |saved: &str| HINTS.iter().any(|hint| saved.contains(&format!(":{hint} ")));
+    let rules = |saved: &str| saved.lines().filter(|line| line.starts_with('-')).count();
     match (hinted(by_nft), hinted(by_legacy)) {
-        (true, _) => Some(false),
-        (false, true) => Some(true),
-        (false, false) => None,
+        (true, _) => false,
+        (false, true) => true,
+        (false, false) => rules(by_legacy) > rules(by_nft),
     }
 }
 
@@ -232,7 +217,11 @@ fn parse_version(said: &str) -> Option<[u32; 3]> {
     let (_, version) = said.split_once(" v")?;
     let version = version.split([' ', '\n']).next()?;
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-    Some([parts.next()?, parts.next().unwrap_or(0), parts.next().unwrap_or(0)])
+    Some([
+        parts.next()?,
+        parts.next().unwrap_or(0),
+        parts.next().unwrap_or(0),
+    ])
 }
 
 #[cfg(test)]
@@ -240,24 +229,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_that_a_restore_names_is_found_in_the_words_of_both_variants() {
-        for (said, line) in [
-            ("iptables-restore: line 12 failed", Some(12)),
-            ("iptables-restore v1.8.9 (nf_tables): line 5: RULE_APPEND failed (No such file or directory): rule in chain X", Some(5)),
-            ("Bad argument `x'; Error occurred at line: 7; Try `iptables-restore -h'", Some(7)),
-            ("something else", None),
+    fn the_lines_that_a_restore_names_are_found_in_the_words_of_both_variants() {
+        let two = "iptables-nft-restore v1.8.9 (nf_tables): ; line 51: RULE_APPEND failed (No such file or directory): \
+                   rule in chain X; line 53: RULE_APPEND failed";
+        for (said, lines) in [
+            ("iptables-restore: line 12 failed", vec![12]),
+            (two, vec![51, 53]),
+            (
+                "Bad argument `x'; Error occurred at line: 7; Try `iptables-restore -h'",
+                vec![7],
+            ),
+            ("something else", vec![]),
         ] {
-            assert_eq!(named_line(said), line, "{said}");
+            assert_eq!(named_lines(said), lines, "{said}");
         }
     }
 
     #[test]
-    fn the_variant_is_the_one_that_kubelet_uses() {
-        let with = ":KUBE-IPTABLES-HINT - [0:0]";
-        assert_eq!(prefers_legacy(with, ""), Some(false));
-        assert_eq!(prefers_legacy("", ":KUBE-KUBELET-CANARY - [0:0]"), Some(true));
-        assert_eq!(prefers_legacy(with, with), Some(false));
-        assert_eq!(prefers_legacy(":INPUT ACCEPT", ""), None);
+    fn the_variant_is_the_one_that_kubelet_uses_or_that_has_more_rules() {
+        let hint = "*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n";
+        let canary = "*mangle\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n";
+        let rules = "*nat\n:X - [0:0]\n-A X -j ACCEPT\n-A X -j DROP\nCOMMIT\n";
+        for (by_nft, by_legacy, legacy) in [
+            (hint, "", false),
+            ("", canary, true),
+            (hint, canary, false),
+            (rules, canary, true),
+            ("", rules, true),
+            (rules, rules, false),
+            ("", "", false),
+        ] {
+            assert_eq!(prefers_legacy(by_nft, by_legacy), legacy, "{by_nft} {by_legacy}");
+        }
     }
 
     #[test]
@@ -270,18 +273,29 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let error = |reason: &str, status, missing| ToolError {
+        let error = |reason: &str, missing| ToolError {
             tried: "iptables-restore -w 5".to_owned(),
             reason: reason.to_owned(),
-            line: None,
-            status,
+            lines: Vec::new(),
             missing,
         };
         for (error, words) in [
-            (error("No such file", None, true), "lacks the program iptables-restore"),
-            (error("iptables-restore v1.8.9: Couldn't load match `statistic':No such file", Some(2), false), "lacks the iptables match statistic"),
-            (error("Another app is currently holding the xtables lock", Some(4), false), "holds the xtables lock"),
-            (error("Fatal: Permission denied (you must be root)", Some(4), false), "CAP_NET_ADMIN"),
+            (error("No such file", true), "lacks the program iptables-restore"),
+            (
+                error(
+                    "iptables-restore v1.8.9: Couldn't load match `statistic':No such file",
+                    false,
+                ),
+                "lacks the iptables match statistic",
+            ),
+            (
+                error("Another app is currently holding the xtables lock", false),
+                "holds the xtables lock",
+            ),
+            (
+                error("Fatal: Permission denied (you must be root)", false),
+                "CAP_NET_ADMIN",
+            ),
         ] {
             let text = error.explain().to_string();
             assert!(text.contains(words), "{text}");

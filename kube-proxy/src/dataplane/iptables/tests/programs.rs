@@ -1,0 +1,274 @@
+//! The programs themselves, of both variants, in a network namespace of their own.
+
+use std::time::{Duration, Instant};
+
+use lab::net::Namespace;
+
+use super::*;
+use crate::dataplane::CommitReport;
+use crate::dataplane::iptables::tools::Tools;
+use crate::model::testing::{name, service, slice};
+
+const VARIANTS: [&str; 2] = ["nft", "legacy"];
+
+/// A namespace in which kubelet has left its mark with one of the variants, and a dataplane in it.
+struct Node {
+    namespace: Namespace,
+    variant: &'static str,
+    cluster: Cluster,
+    dataplane: Iptables,
+    time: Instant,
+}
+
+impl Node {
+    fn new(variant: &'static str) -> Self {
+        let namespace = Namespace::create("iptables").unwrap();
+        for program in ["iptables", "ip6tables"] {
+            let program = format!("{program}-{variant}");
+            namespace
+                .run(&program, &["-t", "mangle", "-N", "KUBE-IPTABLES-HINT"])
+                .unwrap();
+        }
+        let services = [
+            service("ns/web", "10.96.0.1 fd00:96::1", "http/TCP:80:30080"),
+            service("ns/other", "10.96.0.2", "dns/UDP:53"),
+        ];
+        let slices = [
+            slice(
+                "ns/web-4",
+                "web",
+                "http/TCP:8080",
+                &["10.244.1.1 local", "10.244.2.1"],
+            ),
+            slice("ns/web-6", "web", "http/TCP:8080", &["fd00:10:244:1::1 local"]),
+            slice("ns/other-4", "other", "dns/UDP:5353", &["10.244.1.1 local"]),
+        ];
+        Self {
+            namespace,
+            variant,
+            cluster: testing::cluster(&services, &slices),
+            dataplane: Iptables::new(config()),
+            time: Instant::now(),
+        }
+    }
+
+    fn commit(&mut self) -> CommitReport {
+        let Self {
+            namespace,
+            dataplane,
+            cluster,
+            time,
+            ..
+        } = self;
+        update(dataplane, cluster);
+        namespace.enter(|| dataplane.commit_at(*time)).unwrap().unwrap()
+    }
+
+    fn observe(&mut self, endpoints: &[&str]) {
+        let slice = slice("ns/web-4", "web", "http/TCP:8080", endpoints);
+        testing::observe(&mut self.cluster, [], [&slice]);
+    }
+
+    /// What there is of us, without counters.
+    fn saved(&self) -> String {
+        let save = |program: &str| {
+            self.namespace
+                .run(&format!("{program}-{}-save", self.variant), &[])
+                .unwrap()
+        };
+        let lines = format!("{}{}", save("iptables"), save("ip6tables"));
+        let ours = lines
+            .lines()
+            .filter(|line| line.contains("KUBE-") && !line.contains("HINT"));
+        ours.map(|line| format!("{line}\n")).collect()
+    }
+
+    fn iptables(&self, args: &[&str]) -> String {
+        self.namespace
+            .run(&format!("iptables-{}", self.variant), args)
+            .unwrap()
+    }
+}
+
+#[test]
+fn the_variant_that_the_node_uses_is_found_and_takes_everything() {
+    for variant in VARIANTS {
+        let mut node = Node::new(variant);
+        let report = node.commit();
+        assert_eq!((report.refused.len(), report.messages), (0, 2), "{variant}");
+        let saved = node.saved();
+        for words in [
+            "-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES",
+            "-A KUBE-SERVICES -d 10.96.0.1/32 -p tcp -m comment --comment \"ns/web:http cluster IP\" -m tcp --dport 80 -j KUBE-SVC-",
+            "-A KUBE-SERVICES -d fd00:96::1/128 -p tcp",
+            ":KUBE-PROXY-CANARY - [0:0]",
+        ] {
+            assert!(saved.contains(words), "{variant}: {words}\n{saved}");
+        }
+        // Again, as a successor does: nothing is there twice.
+        node.dataplane = planned(config(), &[], &[]);
+        node.cluster = Node::new(variant).cluster;
+        node.commit();
+        assert_eq!(node.saved(), saved, "{variant}");
+    }
+}
+
+#[test]
+fn a_partial_sync_leaves_what_a_full_one_would() {
+    for variant in VARIANTS {
+        let mut node = Node::new(variant);
+        node.commit();
+        for endpoints in [&["10.244.1.1 local", "10.244.2.2"][..], &[], &["10.244.2.3"]] {
+            node.observe(endpoints);
+            assert_eq!(node.commit().messages, 1, "{variant}: one family changed");
+            let partial = node.saved();
+            let mut fresh = Node::new(variant);
+            fresh.observe(endpoints);
+            fresh.commit();
+            let sorted = |saved: &str| {
+                let mut lines: Vec<&str> = saved.lines().collect();
+                lines.sort_unstable();
+                lines.join("\n")
+            };
+            assert_eq!(sorted(&partial), sorted(&fresh.saved()), "{variant}");
+        }
+        assert_eq!(node.commit().messages, 0, "{variant}: nothing changed");
+    }
+}
+
+#[test]
+fn a_flush_from_outside_is_noticed_within_a_sync_period() {
+    for variant in VARIANTS {
+        let mut node = Node::new(variant);
+        let report = node.commit();
+        assert_eq!(report.again_after, Some(Duration::from_secs(30)));
+        let before = node.saved();
+        for table in ["mangle", "filter", "nat"] {
+            node.iptables(&["-t", table, "-F"]);
+            node.iptables(&["-t", table, "-X"]);
+        }
+        assert_ne!(node.saved(), before);
+        node.time += Duration::from_secs(29);
+        assert_eq!(node.commit().messages, 0, "{variant}");
+        node.time += Duration::from_secs(2);
+        assert_eq!(
+            node.commit().messages,
+            1,
+            "{variant}: the family that was flushed"
+        );
+        assert_eq!(node.saved(), before, "{variant}");
+    }
+}
+
+#[test]
+fn rules_of_others_stay_and_chains_that_nobody_wants_go() {
+    for variant in VARIANTS {
+        let mut node = Node::new(variant);
+        let stale = "KUBE-SVC-AAAAAAAAAAAAAAAA";
+        let stale_endpoint = "KUBE-SEP-AAAAAAAAAAAAAAAA";
+        node.iptables(&["-t", "nat", "-N", stale]);
+        node.iptables(&["-t", "nat", "-N", stale_endpoint]);
+        node.iptables(&["-t", "nat", "-A", stale, "-j", stale_endpoint]);
+        node.iptables(&["-N", "KUBE-FIREWALL"]);
+        node.iptables(&[
+            "-A",
+            "KUBE-FIREWALL",
+            "-m",
+            "mark",
+            "--mark",
+            "0x8000",
+            "-j",
+            "DROP",
+        ]);
+        node.iptables(&[
+            "-t",
+            "nat",
+            "-A",
+            "POSTROUTING",
+            "-s",
+            "10.0.0.0/8",
+            "-j",
+            "ACCEPT",
+        ]);
+        node.commit();
+        let all = node
+            .namespace
+            .run(&format!("iptables-{variant}-save"), &[])
+            .unwrap();
+        assert!(!all.contains("AAAAAAAAAAAAAAAA"), "{variant}: {all}");
+        assert!(
+            all.contains("--mark 0x8000 -j DROP") && all.contains("block incoming localnet"),
+            "{variant}: {all}"
+        );
+        assert!(
+            all.contains("-A POSTROUTING -s 10.0.0.0/8 -j ACCEPT"),
+            "{variant}: {all}"
+        );
+    }
+}
+
+#[test]
+fn a_service_that_is_refused_is_left_out_and_named_and_everything_else_is_in_force() {
+    for variant in VARIANTS {
+        let mut node = Node::new(variant);
+        // A counter that is not there: the one variant names the line, the other one only says that it failed.
+        node.commit();
+        node.dataplane.node.counts = true;
+        let bad = service("ns/bad", "10.96.0.3", "http/TCP:80:30081")
+            .of_type(crate::model::object::ServiceType::NodePort);
+        let endpoints = slice("ns/bad-4", "bad", "http/TCP:8080", &["10.244.2.1"]);
+        testing::observe(&mut node.cluster, [&bad], [&endpoints]);
+        update(&mut node.dataplane, &mut node.cluster);
+        node.dataplane.node.counts = false;
+        let report = node.commit();
+        let refused: Vec<String> = report
+            .refused
+            .iter()
+            .map(|refusal| refusal.service.to_string())
+            .collect();
+        assert_eq!(refused, ["ns/bad"], "{variant}: {report:?}");
+        assert!(!report.refused[0].reason.is_empty());
+        assert_eq!(report.refused_now, 1);
+        let saved = node.saved();
+        assert!(
+            saved.contains("ns/web:http -> 10.244.1.1:8080") && !saved.contains("ns/bad"),
+            "{variant}: {saved}"
+        );
+        // Others change meanwhile, and it is tried again later, with growing pauses.
+        node.observe(&["10.244.2.7"]);
+        assert_eq!(node.commit().refused_now, 1);
+        assert!(node.saved().contains("10.244.2.7"), "{variant}");
+        node.time += Duration::from_secs(2);
+        let again = node.commit();
+        assert_eq!(
+            (again.refused.len(), again.refused_now),
+            (0, 1),
+            "{variant}: {again:?}"
+        );
+        // It is changed to something that does: in force at once.
+        node.dataplane
+            .update(&name("ns/bad"), node.cluster.resolve(&name("ns/bad")).as_ref());
+        assert_eq!(node.commit().refused_now, 0, "{variant}");
+        assert!(
+            node.saved().contains("ns/bad:http -> 10.244.2.1:8080"),
+            "{variant}"
+        );
+    }
+}
+
+#[test]
+fn looking_for_the_variant_makes_no_table_of_the_other_one() {
+    let mut node = Node::new("nft");
+    node.commit();
+    let names = node
+        .namespace
+        .enter(|| std::fs::read_to_string("/proc/net/ip_tables_names"))
+        .unwrap();
+    assert_eq!(names.unwrap_or_default(), "");
+    assert!(
+        node.namespace
+            .enter(|| Tools::detect(Family::V4))
+            .unwrap()
+            .is_ok()
+    );
+}
