@@ -37,6 +37,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use self::entry::{Key, Shared, Value};
 use self::fixed::Fixed;
 use self::plan::Node;
@@ -228,6 +230,9 @@ impl Dataplane for Iptables {
 
     /// By `route_localnet`, which is set when this dataplane is opened: no address of the node is needed.
     fn set_localhost_node_ports(&mut self, _: Family, _: Option<IpAddr>) {}
+
+    /// As upstream, this mode routes on what is sent to an address that no Service has.
+    fn set_service_cidrs(&mut self, _: Family, _: &[IpNet]) {}
 
     fn commit(&mut self) -> Result<CommitReport, CommitError> {
         self.commit_at(Instant::now())
