@@ -254,10 +254,10 @@ impl Desired<'_> {
             for entry in &wanted {
                 match entry.key {
                     Key::Chain(_, name) if table == Table::Nat => {
-                        restore.rules(table, name, entry.value.lines())
+                        restore.rules(table, name, entry.value.lines());
                     }
                     Key::Rules(_, chain, rules) if chain.table() == table => {
-                        restore.rules(table, CANARY, rules.lines())
+                        restore.rules(table, CANARY, rules.lines());
                     }
                     _ => {}
                 }
