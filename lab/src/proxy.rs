@@ -8,9 +8,6 @@ use serde_json::{Value, json};
 
 use crate::net::{Family, Member, Process, network};
 
-/// The modes that scenarios are played in.
-pub const MODES: &[&str] = &["nftables", "iptables"];
-
 /// Where a kube-proxy gets its objects from.
 #[derive(Clone, Debug)]
 pub enum Source {

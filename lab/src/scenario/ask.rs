@@ -101,6 +101,7 @@ impl Question<'_> {
     /// When it is not met in time, or not the second time.
     pub(super) fn put(&self, place: &str, expected: &Expectation) -> Result<()> {
         let from = self.lab.member(place)?;
+        let expected = &expected.by(self.ask.protocol);
         if let Some(pause) = self.pause {
             return self.paced(from, expected, pause);
         }

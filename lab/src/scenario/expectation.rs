@@ -12,7 +12,9 @@
 //! | `always one of a b` | one of them answers everything (then the same `on` and `seen as` may follow) |
 //! | `pong` | an echo reply |
 //! | `refused` | refused actively: `refused by rule` with an ICMP port-unreachable, `refused by host` with a TCP reset |
-//! | | (also the sign that no rule took the packet: it left the node, and the host behind the fabric reset it) |
+//! | | (the latter also the sign that no rule took the packet: it left the node, and the host behind the fabric reset it) |
+//! | `routed on` | no rule took the packet: it left the node, and what that host says comes back: a TCP reset, an ICMP |
+//! | | port-unreachable to UDP, a pong; SCTP is `unreachable` there, since labs have no SCTP sockets |
 //! | `timeout`, `unreachable` | nothing came back; an ICMP message said that there is no way |
 
 use std::collections::BTreeSet;
@@ -22,7 +24,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Deserializer};
 
 use super::names::Names;
-use crate::probe::{Outcome, RefusedBy};
+use crate::probe::{Outcome, Protocol, RefusedBy};
 use crate::serve::Answer;
 
 /// What is expected of a request.
@@ -38,6 +40,8 @@ pub enum Expectation {
     Pong,
     /// A refusal; of this kind, if given.
     Refused(Option<RefusedBy>),
+    /// What comes of a packet that no rule took.
+    RoutedOn,
     /// Silence.
     Timeout,
     /// No way there.
@@ -53,6 +57,17 @@ pub struct Answers {
 }
 
 impl Expectation {
+    /// The same of a request by this protocol, for what looks different by each.
+    pub(super) fn by(&self, protocol: Protocol) -> Self {
+        match (self, protocol) {
+            (Self::RoutedOn, Protocol::Tcp) => Self::Refused(Some(RefusedBy::Reset)),
+            (Self::RoutedOn, Protocol::Udp) => Self::Refused(Some(RefusedBy::Icmp)),
+            (Self::RoutedOn, Protocol::Sctp) => Self::Unreachable,
+            (Self::RoutedOn, Protocol::Ping) => Self::Pong,
+            _ => self.clone(),
+        }
+    }
+
     /// Whether one outcome is among the expected. `resolve` turns the words after "seen as" into an address.
     ///
     /// # Errors
@@ -112,6 +127,7 @@ impl std::str::FromStr for Expectation {
             "refused" => Self::Refused(None),
             "refused by rule" => Self::Refused(Some(RefusedBy::Icmp)),
             "refused by host" => Self::Refused(Some(RefusedBy::Reset)),
+            "routed on" => Self::RoutedOn,
             "timeout" => Self::Timeout,
             "unreachable" => Self::Unreachable,
             text => {
@@ -173,6 +189,7 @@ impl std::fmt::Display for Expectation {
             Self::Refused(None) => f.write_str("refused"),
             Self::Refused(Some(RefusedBy::Icmp)) => f.write_str("refused by rule"),
             Self::Refused(Some(RefusedBy::Reset)) => f.write_str("refused by host"),
+            Self::RoutedOn => f.write_str("routed on"),
             Self::Timeout => f.write_str("timeout"),
             Self::Unreachable => f.write_str("unreachable"),
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::ask::Ask;
 use super::expectation::Expectation;
+use super::mode::{Mode, Modes};
 use super::names::Names;
 use super::placeholder;
 use crate::net::{Family, Topology};
@@ -40,9 +41,13 @@ pub struct Scenario {
     /// Families to play in; both unless given.
     #[serde(default = "both_families", deserialize_with = "families")]
     pub families: Vec<Family>,
-    /// Modes to play in; all unless given.
-    #[serde(default)]
+    /// Modes to play in; nftables and iptables unless given. In a mode that is named `MODE::ipv4` or `MODE::ipv6`
+    /// the scenario is played in that family only.
+    #[serde(default = "Modes::usual")]
     pub modes: Modes,
+    /// Modes to play in besides, by the same words: `[iptables-legacy]`.
+    #[serde(default)]
+    pub also_in: Modes,
     /// Where kube-proxy gets its objects from, if that matters.
     #[serde(default)]
     pub source: Option<SourceKind>,
@@ -77,7 +82,7 @@ pub struct Step {
     pub pause: Option<f64>,
     /// What becomes of each request, by where it comes from: one or more names of pods, nodes or clients.
     pub expect: BTreeMap<Names, Expectation>,
-    /// What is expected instead in certain modes.
+    /// What is expected instead in certain modes, by their names in kube-proxy's configuration.
     pub except_in: BTreeMap<String, BTreeMap<Names, Expectation>>,
     /// Opens connections that stay open, by name.
     pub hold: BTreeMap<String, Flow>,
@@ -192,20 +197,6 @@ impl std::str::FromStr for SourceKind {
     }
 }
 
-/// Modes to play in.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(transparent)]
-pub struct Modes(Option<Vec<String>>);
-
-impl Modes {
-    /// Whether the scenario is for this mode.
-    pub fn includes(&self, mode: &str) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|modes| modes.iter().any(|m| m == mode))
-    }
-}
-
 impl Scenario {
     /// Reads a file for a family.
     ///
@@ -241,6 +232,12 @@ impl Scenario {
             );
         }
         Ok(scenario)
+    }
+
+    /// The modes and families to play in.
+    pub(super) fn plays(&self) -> impl Iterator<Item = (Mode, Family)> {
+        let plays = self.modes.plays(&self.also_in);
+        plays.filter(|(_, family)| self.families.contains(family))
     }
 
     /// All pods and the numbers of their nodes, in the order in which [`crate::net::Lab::build`] numbers them.
@@ -284,7 +281,7 @@ impl Step {
     }
 
     /// The expectations of a mode: those of `expect`, replaced by those of `except-in`.
-    pub(super) fn expectations(&self, mode: &str) -> BTreeMap<String, Expectation> {
+    pub(super) fn expectations(&self, mode: Mode) -> BTreeMap<String, Expectation> {
         let by_place = |map: &BTreeMap<Names, Expectation>| -> Vec<(String, Expectation)> {
             let places = map.iter().flat_map(|(names, expectation)| {
                 names
@@ -294,7 +291,7 @@ impl Step {
             places.collect()
         };
         let mut expectations = BTreeMap::from_iter(by_place(&self.expect));
-        if let Some(exceptions) = self.except_in.get(mode) {
+        if let Some(exceptions) = self.except_in.get(mode.configured()) {
             expectations.extend(by_place(exceptions));
         }
         expectations

@@ -21,9 +21,10 @@
 //! ```
 //!
 //! [`mod@file`] documents every key, `expectation.rs` how outcomes are written, `names.rs` how many pods are named at
-//! once, `placeholder.rs` what stands in `$(…)`. Unless a scenario says otherwise it is played once for IPv4 and once for IPv6 in every
-//! mode, in a lab of two nodes with the pods a and b (on node-1) and c (on node-2), which serve ports 8080 and
-//! 8081 by TCP, UDP and SCTP, the pods x (on node-1) and y (on node-2), which serve nothing, and one client outside.
+//! once, `placeholder.rs` what stands in `$(…)`, `mode.rs` the modes. Unless a scenario says otherwise it is played
+//! once for IPv4 and once for IPv6 in the modes nftables and iptables, in a lab of two nodes with the pods a and b (on
+//! node-1) and c (on node-2), which serve ports 8080 and 8081 by TCP, UDP and SCTP, the pods x (on node-1) and y (on
+//! node-2), which serve nothing, and one client outside.
 //!
 //! What a Service does may depend on who asks, so scenarios ask from every place that may differ: x, a pod of the
 //! entry node; a, an endpoint, which may reach itself; node-1, the host; y and node-2, a pod and the host of another
@@ -36,6 +37,7 @@ mod ask;
 mod cluster;
 mod expectation;
 pub mod file;
+mod mode;
 mod names;
 mod object;
 mod placeholder;
@@ -51,8 +53,8 @@ use anyhow::{Context, Result};
 use file::SourceKind;
 
 use crate::net::Family;
-use crate::proxy::MODES;
 
+pub use mode::Mode;
 pub use play::{Failure, Player};
 
 /// One scenario in one mode and family.
@@ -63,7 +65,7 @@ pub struct Play {
     /// The behaviour, in a sentence.
     pub behaviour: String,
     /// The mode.
-    pub mode: &'static str,
+    pub mode: Mode,
     /// The family.
     pub family: Family,
     /// Where kube-proxy gets its objects from.
@@ -102,19 +104,13 @@ pub fn plays(folder: &Path, source: Option<SourceKind>) -> Result<Vec<Play>> {
         if source.is_some() && scenario.source.is_some_and(|only| Some(only) != source) {
             continue;
         }
-        for &mode in MODES {
-            for family in Family::ALL {
-                if scenario.modes.includes(mode) && scenario.families.contains(&family) {
-                    plays.push(Play {
-                        path: path.clone(),
-                        behaviour: scenario.behaviour.clone(),
-                        mode,
-                        family,
-                        source: scenario.source.or(source).unwrap_or_default(),
-                    });
-                }
-            }
-        }
+        plays.extend(scenario.plays().map(|(mode, family)| Play {
+            path: path.clone(),
+            behaviour: scenario.behaviour.clone(),
+            mode,
+            family,
+            source: scenario.source.or(source).unwrap_or_default(),
+        }));
     }
     Ok(plays)
 }

@@ -152,6 +152,9 @@ impl Stage {
             self.cluster.file(name, text)?;
         }
         self.endpoints(&endpoints)?;
+        for node in self.lab.nodes() {
+            self.play.mode.prepare(&node.namespace)?;
+        }
         if !stopped {
             let nodes: Vec<_> = self.lab.nodes().map(|node| node.name.clone()).collect();
             self.start(&nodes)?;
@@ -165,7 +168,7 @@ impl Stage {
                 .and_then(|()| running(&self.proxies))
                 .with_context(|| format!("step {number}"))?;
         }
-        // Whatever the rules are, an operator's nft must be able to print them.
+        // Whatever the rules are, an operator's nft must be able to print them, matches of iptables' as comments.
         for node in self.lab.nodes() {
             node.namespace.run("nft", &["list", "ruleset"])?;
             node.namespace.run("nft", &["-j", "list", "ruleset"])?;
@@ -404,7 +407,7 @@ impl Stage {
     }
 
     fn start(&mut self, nodes: &[String]) -> Result<()> {
-        let mut config = proxy::config(self.play.mode);
+        let mut config = proxy::config(self.play.mode.configured());
         proxy::overlay(&mut config, &self.scenario.config);
         let setup = Setup {
             program: self.program.clone(),
@@ -426,8 +429,7 @@ impl Stage {
     fn circumstances(&self) -> String {
         let mut text = String::new();
         for node in self.lab.nodes() {
-            let rules = node.namespace.run("nft", &["list", "ruleset"]);
-            let rules = rules.unwrap_or_else(|error| format!("{error:#}"));
+            let rules = self.play.mode.rules(&node.namespace);
             let log = self
                 .proxies
                 .get(&node.name)

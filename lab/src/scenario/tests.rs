@@ -7,7 +7,7 @@ use super::ask::{Ask, Question};
 use super::expectation::Expectation;
 use super::file::Scenario;
 use super::names::Names;
-use super::{Player, folder, object, plays};
+use super::{Mode, Player, folder, object, plays};
 use crate::net::{Family, Lab, Topology};
 use crate::probe::{Outcome, Protocol, RefusedBy};
 use crate::serve::{Answer, Server};
@@ -25,7 +25,7 @@ objects: |
 steps:
 - ask: tcp $(cluster-ip-7):80
   expect: {x y: refused}
-  except-in: {ipvs: {y: timeout}}
+  except-in: {iptables: {y: timeout}}
 ";
 
 #[test]
@@ -87,7 +87,7 @@ steps:
     let step = &scenario.steps[0];
     assert_eq!(step.ask[0], "tcp 10.244.1.13:80".parse().unwrap());
     assert_eq!(step.ask[1], "udp 10.244.2.12:80".parse().unwrap());
-    let expectations = step.expectations("nftables");
+    let expectations = step.expectations(Mode::Nftables);
     let expected = expectations
         .iter()
         .map(|(place, expected)| format!("{place}: {expected}"));
@@ -102,10 +102,48 @@ steps:
 fn a_mode_may_have_expectations_of_its_own() {
     let step = Scenario::read(SCENARIO, Family::V4).unwrap().steps.remove(0);
     let expected = |mode, place| step.expectations(mode)[place].to_string();
-    assert_eq!(expected("nftables", "x"), "refused");
-    assert_eq!(expected("nftables", "y"), "refused");
-    assert_eq!(expected("ipvs", "x"), "refused");
-    assert_eq!(expected("ipvs", "y"), "timeout");
+    assert_eq!(expected(Mode::Nftables, "x"), "refused");
+    assert_eq!(expected(Mode::Nftables, "y"), "refused");
+    for mode in [Mode::Iptables, Mode::IptablesLegacy] {
+        assert_eq!(expected(mode, "x"), "refused");
+        assert_eq!(expected(mode, "y"), "timeout");
+    }
+}
+
+#[test]
+fn a_scenario_is_played_in_the_modes_and_families_that_it_names() {
+    let plays = |keys: &str| {
+        let scenario = Scenario::outline(&format!("behaviour: A.\nsteps: []\n{keys}")).unwrap();
+        let plays = scenario.plays();
+        let plays = plays.map(|(mode, family)| format!("{mode}::{}", family.pick("ipv4", "ipv6")));
+        plays.collect::<Vec<_>>().join(" ")
+    };
+    let usual = "nftables::ipv4 nftables::ipv6 iptables::ipv4 iptables::ipv6";
+    assert_eq!(plays(""), usual);
+    assert_eq!(
+        plays("also-in: [iptables-legacy]"),
+        format!("{usual} iptables-legacy::ipv4 iptables-legacy::ipv6")
+    );
+    assert_eq!(
+        plays("modes: [\"iptables::ipv4\", nftables]\nfamilies: [IPv4]"),
+        "nftables::ipv4 iptables::ipv4"
+    );
+    assert_eq!(plays("modes: [\"iptables::ipv6\"]"), "iptables::ipv6");
+}
+
+#[test]
+fn what_no_rule_takes_comes_back_as_each_protocol_has_it() {
+    let routed_on: Expectation = "routed on".parse().unwrap();
+    for (protocol, expected) in [
+        (Protocol::Tcp, "refused by host"),
+        (Protocol::Udp, "refused by rule"),
+        (Protocol::Sctp, "unreachable"),
+        (Protocol::Ping, "pong"),
+    ] {
+        assert_eq!(routed_on.by(protocol), expected.parse().unwrap());
+    }
+    let refused: Expectation = "refused".parse().unwrap();
+    assert_eq!(refused.by(Protocol::Sctp), refused);
 }
 
 #[test]
@@ -136,6 +174,11 @@ fn what_is_no_scenario_is_refused_with_the_reason() {
         ("behaviour: $(nobody) A.\nsteps: []", "$(nobody)"),
         ("behaviour: $(a\nsteps: []", "$( without )"),
         ("behaviour: A.\nfamilies: [IPv5]\nsteps: []", "IPv5"),
+        ("behaviour: A.\nmodes: [nftable]\nsteps: []", "nftable is no mode"),
+        (
+            "behaviour: A.\nalso-in: [\"iptables::ipv5\"]\nsteps: []",
+            "ipv5 is no family",
+        ),
     ];
     for (text, reason) in cases {
         let error = format!("{:#}", Scenario::read(text, Family::V4).unwrap_err());

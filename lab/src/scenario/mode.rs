@@ -1,0 +1,142 @@
+//! The modes that scenarios are played in: their names, which plays a file asks for, and what each means on a node.
+
+use anyhow::{Context, Result, anyhow};
+use serde::{Deserialize, Deserializer};
+
+use crate::net::{Family, Namespace};
+
+/// A mode of kube-proxy, on nodes of a certain kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// nftables.
+    Nftables,
+    /// iptables, where its programs write nftables underneath.
+    Iptables,
+    /// iptables, where kubelet uses the older programs, whose rules are in tables of their own. Little but the programs
+    /// differs, so only those scenarios are played so that ask for it.
+    IptablesLegacy,
+}
+
+impl Mode {
+    const ALL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::IptablesLegacy];
+    const USUAL: [Self; 2] = [Self::Nftables, Self::Iptables];
+
+    /// As scenarios and the names of plays have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
+            Self::IptablesLegacy => "iptables-legacy",
+        }
+    }
+
+    /// As the configuration of kube-proxy has it. What differs from other modes differs for all that share it.
+    pub(super) fn configured(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Iptables | Self::IptablesLegacy => "iptables",
+        }
+    }
+
+    /// Makes a node one for this mode, before its kube-proxy starts.
+    pub(super) fn prepare(self, node: &Namespace) -> Result<()> {
+        if self == Self::IptablesLegacy {
+            // As kubelet does it, for kube-proxy to see which programs the node uses.
+            for program in ["iptables-legacy", "ip6tables-legacy"] {
+                node.run(program, &["-w", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT"])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rules of a node, as the tools of this mode show them.
+    pub(super) fn rules(self, node: &Namespace) -> String {
+        // nft shows whatever is in nftables, though not every match of iptables' that is used there.
+        let commands: &[&[&str]] = match self {
+            Self::Nftables => &[&["nft", "list", "ruleset"]],
+            Self::Iptables => &[
+                &["nft", "list", "ruleset"],
+                &["iptables-nft-save"],
+                &["ip6tables-nft-save"],
+            ],
+            Self::IptablesLegacy => &[
+                &["nft", "list", "ruleset"],
+                &["iptables-legacy-save"],
+                &["ip6tables-legacy-save"],
+            ],
+        };
+        let shown = commands.iter().filter_map(|command| {
+            let (program, args) = command.split_first()?;
+            let shown = node.run(program, args);
+            Some(shown.unwrap_or_else(|error| format!("{error:#}")))
+        });
+        shown.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The plays that a file asks for: `MODE`, or `MODE::FAMILY` for one family of it, as in the names of plays.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Modes(Vec<Entry>);
+
+#[derive(Clone, Debug)]
+struct Entry {
+    mode: Mode,
+    family: Option<Family>,
+}
+
+impl Modes {
+    /// What is played unless a scenario says otherwise.
+    pub fn usual() -> Self {
+        let entry = |mode| Entry { mode, family: None };
+        Self(Mode::USUAL.map(entry).to_vec())
+    }
+
+    /// The plays of these and others, mode by mode.
+    pub(super) fn plays(&self, others: &Self) -> impl Iterator<Item = (Mode, Family)> {
+        let all = Mode::ALL
+            .into_iter()
+            .flat_map(|mode| Family::ALL.map(|family| (mode, family)));
+        all.filter(|&(mode, family)| {
+            let mut entries = self.0.iter().chain(&others.0);
+            entries.any(|entry| entry.mode == mode && entry.family.is_none_or(|only| only == family))
+        })
+    }
+}
+
+impl std::str::FromStr for Entry {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, family) = match text.split_once("::") {
+            None => (text, None),
+            Some((name, family)) => {
+                let known = Family::ALL
+                    .into_iter()
+                    .find(|known| known.pick("ipv4", "ipv6") == family);
+                let known = known.with_context(|| format!("{family} is no family: ipv4 or ipv6"))?;
+                (name, Some(known))
+            }
+        };
+        let mode = Mode::ALL.into_iter().find(|mode| mode.name() == name);
+        let mode = mode.ok_or_else(|| {
+            let names = Mode::ALL.map(Mode::name).join(", ");
+            anyhow!("{name} is no mode: {names}")
+        })?;
+        Ok(Self { mode, family })
+    }
+}
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|error| serde::de::Error::custom(format!("{error:#}")))
+    }
+}
