@@ -28,6 +28,8 @@ pub struct Metrics {
     pub sync_queued: GaugeVec,
     /// Failed syncs of the nftables mode, by `ip_family`.
     pub nftables_sync_failures: IntCounterVec,
+    /// Failed syncs of the iptables mode, by `ip_family`.
+    pub iptables_restore_failures: IntCounterVec,
     /// Seconds of each look for stale conntrack entries, by `ip_family`.
     pub conntrack_duration: HistogramVec,
     /// Conntrack entries deleted for being stale, by `ip_family`.
@@ -71,6 +73,7 @@ impl Metrics {
             sync_last: new.gauges("sync_proxy_rules_last_timestamp_seconds", "The last time proxy rules were successfully synced")?,
             sync_queued: new.gauges("sync_proxy_rules_last_queued_timestamp_seconds", "The last time a sync of proxy rules was queued")?,
             nftables_sync_failures: new.counters("sync_proxy_rules_nftables_sync_failures_total", "Cumulative proxy nftables sync failures", &["ip_family"])?,
+            iptables_restore_failures: new.counters("sync_proxy_rules_iptables_restore_failures_total", "Cumulative proxy iptables restore failures", &["ip_family"])?,
             conntrack_duration: new.seconds("conntrack_reconciler_sync_duration_seconds", "Duration of each look for stale conntrack entries in seconds")?,
             conntrack_deleted: new.counters("conntrack_reconciler_sync_deleted_entries_total", "Cumulative stale conntrack entries deleted", &["ip_family"])?,
             endpoint_changes: new.counter("sync_proxy_rules_endpoint_changes_total", "Cumulative proxy rules Endpoint changes")?,

@@ -147,15 +147,42 @@ fn addresses_are_read_as_upstream_reads_them() {
 }
 
 #[test]
+fn the_mode_has_its_own_section_and_accepts_node_ports_where_upstreams_does() {
+    let sections =
+        "iptables: {masqueradeAll: true, masqueradeBit: 7, localhostNodePorts: false, syncPeriod: 11s}
+nftables: {masqueradeBit: 9, syncPeriod: 12s}";
+    let iptables = of_file(&format!("mode: iptables\n{sections}"), "")
+        .unwrap()
+        .config;
+    let expected = Config {
+        mode: Mode::Iptables,
+        node_port_addresses: NodePorts::Networks(Vec::new()),
+        localhost_node_ports: false,
+        masquerade_all: true,
+        masquerade_bit: 7,
+        sync_period: Duration::from_secs(11),
+        ..of_flags("").unwrap().config
+    };
+    assert_eq!(iptables, expected);
+    let nftables = of_file(&format!("mode: nftables\n{sections}"), "")
+        .unwrap()
+        .config;
+    let expected = Config {
+        masquerade_bit: 9,
+        sync_period: Duration::from_secs(12),
+        ..of_flags("").unwrap().config
+    };
+    assert_eq!(nftables, expected);
+    let primary = of_file("mode: iptables\nnodePortAddresses: [primary]", "").unwrap();
+    assert_eq!(primary.config.node_port_addresses, NodePorts::Primary);
+}
+
+#[test]
 fn what_upstream_refuses_is_refused_with_the_path_of_the_field() {
     let table = [
         (
-            "mode: iptables",
-            "Mode.ProxyMode: mode \"iptables\" is not built yet in this kube-proxy; it has: nftables",
-        ),
-        (
             "mode: ipvs",
-            "Mode.ProxyMode: mode \"ipvs\" is not built yet in this kube-proxy; it has: nftables",
+            "Mode.ProxyMode: mode \"ipvs\" is not built yet in this kube-proxy; it has: nftables, iptables",
         ),
         (
             "mode: ebpf",

@@ -22,7 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use self::conflicts::Conflicts;
 use self::inbox::{Inbox, Wait};
-use crate::config::{Config, DetectLocal};
+use crate::config::{Config, DetectLocal, Mode};
 use crate::conntrack::Conntrack;
 use crate::dataplane::{CommitError, CommitReport, Dataplane, LocalTraffic, NodePortAddresses};
 use crate::health::Health;
@@ -129,7 +129,8 @@ pub fn run(
     for change in begun.changes {
         proxy.admit(change);
     }
-    debug!("Not syncing nftables rules until Services and Endpoints have been received from master");
+    let mode = proxy.setup.config.mode;
+    debug!("Not syncing {mode} rules until Services and Endpoints have been received from master");
     loop {
         proxy.sync()?;
         match inbox.wait(proxy.again) {
@@ -274,10 +275,7 @@ impl Proxy {
     /// Hands what changed to the dataplane; how many Services it was.
     fn plan(&mut self) -> usize {
         if let Some(cidrs) = self.cluster.take_service_cidrs() {
-            info!(
-                ?cidrs,
-                "ServiceCIDRs changed: packets to addresses in them that no Service has are dropped"
-            );
+            info!(?cidrs, "ServiceCIDRs changed");
             for (family, cidrs) in Family::ALL.into_iter().zip(&cidrs) {
                 self.dataplane.set_service_cidrs(family, cidrs);
             }
@@ -368,12 +366,16 @@ impl Proxy {
 
     /// Plans the next attempt.
     fn failed(&mut self, error: CommitError) -> anyhow::Result<()> {
+        let metrics = &self.setup.metrics;
+        let (failures, what) = match self.setup.config.mode {
+            Mode::Nftables => (&metrics.nftables_sync_failures, "nftables sync failed"),
+            Mode::Iptables => (
+                &metrics.iptables_restore_failures,
+                "Failed to execute iptables-restore",
+            ),
+        };
         for family in FAMILIES {
-            self.setup
-                .metrics
-                .nftables_sync_failures
-                .with_label_values(&[family])
-                .inc();
+            failures.with_label_values(&[family]).inc();
         }
         let hopeless = matches!(
             error,
@@ -385,7 +387,7 @@ impl Proxy {
         let pause = pause(self.failures, self.setup.config.sync_period);
         self.failures = self.failures.saturating_add(1);
         self.again = Some(Instant::now() + pause);
-        error!(err = %error, failures = self.failures, retry_after = ?pause, "nftables sync failed; what is in force stays");
+        error!(err = %error, failures = self.failures, retry_after = ?pause, "{what}; what is in force stays");
         Ok(())
     }
 }

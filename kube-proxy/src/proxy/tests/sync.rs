@@ -1,5 +1,7 @@
 //! When the loop commits what.
 
+use prometheus::IntCounterVec;
+
 use super::*;
 use crate::model::object::ServiceCidr;
 
@@ -72,6 +74,27 @@ fn a_failed_commit_is_tried_again_with_all_that_came_meanwhile() {
     assert_eq!(failures.get(), 2);
     assert!(running.health.report(Instant::now()).synced.is_some());
     running.end().unwrap();
+}
+
+#[test]
+fn a_failed_commit_is_counted_for_the_mode_that_failed() {
+    for (flags, nftables, iptables) in [("--proxy-mode=nftables", 1, 0), ("--proxy-mode=iptables", 0, 1)] {
+        let running = Start {
+            flags,
+            answers: vec![Ok(CommitReport::default()), Err(refused("busy"))],
+            ..Start::default()
+        }
+        .run();
+        running.begin(&[]);
+        running.send([service("a", 80)]);
+        running.commit();
+        running.commit();
+        let metrics = &running.metrics;
+        let count = |failures: &IntCounterVec| failures.with_label_values(&["IPv6"]).get();
+        assert_eq!(count(&metrics.nftables_sync_failures), nftables, "{flags}");
+        assert_eq!(count(&metrics.iptables_restore_failures), iptables, "{flags}");
+        running.end().unwrap();
+    }
 }
 
 #[test]
