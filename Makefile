@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 # Programs that tests and the demo start, and Debian's packages that hold them.
-PROGRAMS = cc=gcc ip=iproute2 nft=nftables curl=curl setpriv=util-linux
+PROGRAMS = cc=gcc ip=iproute2 nft=nftables iptables-nft=iptables iptables-legacy=iptables curl=curl setpriv=util-linux
 
 .PHONY: demo test lint deny bench build packages
 

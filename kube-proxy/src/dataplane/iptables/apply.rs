@@ -9,6 +9,7 @@ use super::entry::{Key, Value};
 use super::restore::{Changed, Desired, Saved};
 use super::tools::{ToolError, Tools};
 use super::{Config, Iptables, Refused, State};
+use crate::dataplane::nftables;
 use crate::dataplane::{CommitError, CommitReport, Refusal};
 use crate::model::ledger::Ledger;
 use crate::model::object::ObjectName;
@@ -24,6 +25,12 @@ impl Iptables {
         self.find_tools()?;
         for state in self.families.iter_mut().filter(|state| !state.off) {
             state.commit(&self.config, &self.ledger, now, &mut report)?;
+        }
+        if !std::mem::replace(&mut self.alone, true) {
+            // Put in place first, then the others' removed: there is no moment without rules.
+            if let Err(err) = nftables::remove_tables(&self.config.families) {
+                warn!(%err, "The nftables rules of another mode are still there");
+            }
         }
         let due = self
             .families

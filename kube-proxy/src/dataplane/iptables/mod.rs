@@ -76,6 +76,8 @@ pub struct Iptables {
     node: Node,
     ledger: Ledger<Key, Value>,
     families: [State; 2],
+    /// The rules of other modes were looked for.
+    alone: bool,
 }
 
 /// One family: what is wanted, and how the kernel differs from it.
@@ -155,6 +157,7 @@ impl Iptables {
         };
         Self {
             families: Family::ALL.map(state),
+            alone: false,
             config,
             node,
             ledger: Ledger::new(),

@@ -79,6 +79,7 @@ use self::config::NodePorts;
 use self::entry::{Key, Value};
 use self::kernel::Kernel;
 use self::pending::Pending;
+pub(super) use self::takeover::remove_tables;
 use super::{CommitError, CommitReport, Dataplane, NodePortAddresses};
 use crate::model::ledger::Ledger;
 use crate::model::object::{Family, ObjectName};

@@ -13,6 +13,7 @@ use super::memory::Numbers;
 use super::pending::{Change, Held};
 use super::transaction::{Blame, Transaction};
 use crate::dataplane::{CommitError, CommitReport};
+use crate::model::object::Family;
 
 /// Elements in one transaction when nothing forwards yet: some 20 ms in which a processor does nothing else.
 const CHUNK: usize = 10_000;
@@ -72,6 +73,30 @@ impl Nftables {
             }
         }
     }
+}
+
+/// Removes the tables that a predecessor in this mode left, once another mode is in force.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(in crate::dataplane) fn remove_tables(families: &[Family]) -> Result<(), CommitError> {
+    let table = Config::default().table;
+    let (mut kernel, mut report) = (Kernel::default(), CommitReport::default());
+    for &family in families {
+        // A kernel that cannot even be asked has none.
+        if !kernel.table_exists(family, &table).unwrap_or(false) {
+            continue;
+        }
+        let mut transaction = Transaction::new(&table);
+        transaction.delete_table(family);
+        let sealed = transaction.seal();
+        let failures = kernel.send(&sealed, &mut report)?;
+        if let Some(failure) = failures.first() {
+            return Err(explain(&table, &sealed, failure));
+        }
+        tracing::info!(ip_family = %family, "Removed the nftables rules that another mode left");
+    }
+    Ok(())
 }
 
 /// What did not get in force: whole groups, some of them known to be guilty.
