@@ -3,6 +3,7 @@
 
 pub mod iptables;
 pub mod nftables;
+mod retry;
 
 use std::net::IpAddr;
 use std::time::Duration;

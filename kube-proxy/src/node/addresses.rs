@@ -20,6 +20,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tracing::warn;
 
+use crate::netlink::{attributes, messages};
+
 /// All addresses of this machine's interfaces, sorted, each once, whatever their state: secondary, temporary,
 /// deprecated and tentative ones too. Clones are told of the same changes.
 pub type LocalAddresses = Receiver<Arc<[IpAddr]>>;
@@ -133,7 +135,8 @@ fn list() -> Result<Vec<IpAddr>, Errno> {
     loop {
         // The kernel makes each part while the one before it is taken, so there is nothing to wait for.
         let length = socket::recv(socket.as_raw_fd(), &mut part, MsgFlags::MSG_DONTWAIT)?;
-        for (kind, body) in messages(&part[..length]) {
+        for message in messages(&part[..length]) {
+            let (kind, body) = (message.kind, message.body());
             match i32::from(kind) {
                 libc::NLMSG_DONE | libc::NLMSG_ERROR => {
                     let code = body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
@@ -162,18 +165,6 @@ fn request() -> Vec<u8> {
     bytes
 }
 
-/// The messages of one read: type and body.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let header = bytes.first_chunk::<NLMSG_HEADER>()?;
-        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
-        let kind = u16::from_ne_bytes([header[4], header[5]]);
-        let body = bytes.get(NLMSG_HEADER..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, body))
-    })
-}
-
 /// The node's own address of an entry; on a point-to-point link the entry also has the other end's.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let family = i32::from(*entry.first()?);
@@ -181,16 +172,12 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
         return None;
     }
     let (mut own, mut any) = (None, None);
-    let mut attributes = entry.get(ADDRESS_HEADER..)?;
-    while let Some(&[a, b, c, d]) = attributes.first_chunk() {
-        let length = usize::from(u16::from_ne_bytes([a, b]));
-        let value = attributes.get(4..length)?;
-        match u16::from_ne_bytes([c, d]) {
+    for (kind, value) in attributes(entry.get(ADDRESS_HEADER..)?) {
+        match kind {
             libc::IFA_LOCAL => own = ip(value),
             libc::IFA_ADDRESS => any = ip(value),
             _ => {}
         }
-        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     own.or(any)
 }

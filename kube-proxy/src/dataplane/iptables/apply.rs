@@ -1,22 +1,19 @@
 //! Brings what changed in force, and finds out which Service is to blame when it is refused.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{info, warn};
 
 use super::entry::{Key, Value};
 use super::restore::{Changed, Desired, Saved};
 use super::tools::{ToolError, Tools};
-use super::{Config, Iptables, Refused, State};
+use super::{Config, Iptables, State};
 use crate::dataplane::nftables;
+use crate::dataplane::retry::Retry;
 use crate::dataplane::{CommitError, CommitReport, Refusal};
 use crate::model::ledger::Ledger;
 use crate::model::object::ObjectName;
-
-/// First and longest wait before a refused Service is tried again.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 impl Iptables {
     /// [`commit`](crate::dataplane::Dataplane::commit) at a given time.
@@ -78,7 +75,7 @@ impl Iptables {
 
 impl State {
     fn next_due(&self) -> Option<Instant> {
-        let retries = self.refused.values().map(|refused| refused.due);
+        let retries = self.refused.values().map(|retry| retry.due);
         retries.chain(self.look_at).min()
     }
 
@@ -92,7 +89,8 @@ impl State {
         let Some(tools) = self.tools.clone() else {
             return Ok(());
         };
-        let due: Vec<ObjectName> = self.refused_by(|refused| refused.due <= now);
+        let due = self.refused.iter().filter(|(_, retry)| retry.due <= now);
+        let due: Vec<ObjectName> = due.map(|(service, _)| service.clone()).collect();
         self.full |= !due.is_empty();
         if !self.full && self.look_at.is_some_and(|at| at <= now) {
             if !tools.has_canary().map_err(ToolError::explain)? {
@@ -109,11 +107,6 @@ impl State {
             self.look_at = Some(now + config.sync_period);
         }
         Ok(())
-    }
-
-    fn refused_by(&self, which: impl Fn(&Refused) -> bool) -> Vec<ObjectName> {
-        let refused = self.refused.iter().filter(|(_, refused)| which(refused));
-        refused.map(|(service, _)| service.clone()).collect()
     }
 
     pub(super) fn desired<'a>(
@@ -200,14 +193,16 @@ impl State {
 
     /// Notes a refusal; whether it is news.
     fn refuse(&mut self, service: &ObjectName, now: Instant) -> bool {
-        let known = self.refused.get(service).copied();
-        let wait = known.map_or(FIRST_RETRY, |refused| refused.wait);
-        let refused = Refused {
-            due: now + wait,
-            wait: (wait * 2).min(LONGEST_RETRY),
-        };
-        self.refused.insert(service.clone(), refused);
-        known.is_none()
+        match self.refused.get_mut(service) {
+            Some(retry) => {
+                retry.refused_again(now);
+                false
+            }
+            None => {
+                self.refused.insert(service.clone(), Retry::after_first(now));
+                true
+            }
+        }
     }
 }
 

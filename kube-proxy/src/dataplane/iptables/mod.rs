@@ -44,6 +44,7 @@ use self::fixed::Fixed;
 use self::plan::Node;
 use self::restore::Changed;
 use self::tools::Tools;
+use super::retry::Retry;
 use super::{CommitError, CommitReport, Dataplane, LocalTraffic, NodePortAddresses};
 use crate::model::ledger::{Diff, Ledger};
 use crate::model::object::{Family, ObjectName};
@@ -96,17 +97,9 @@ struct State {
     changed: Changed,
     /// Everything has to be written.
     full: bool,
-    refused: BTreeMap<ObjectName, Refused>,
+    refused: BTreeMap<ObjectName, Retry>,
     /// When to look for the canary.
     look_at: Option<Instant>,
-}
-
-/// A Service that was refused.
-#[derive(Clone, Copy, Debug)]
-struct Refused {
-    due: Instant,
-    /// What to wait after the next refusal.
-    wait: Duration,
 }
 
 impl Config {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::entry::Backend;
 use crate::model::object::{ObjectName, Protocol};
-use crate::model::view::{EndpointList, ServiceView};
+use crate::model::view::{EndpointList, ServicePortView, ServiceView};
 
 /// Numbers pass through a packet's priority; they have this bit set, which no handle of a queueing discipline
 /// has that an administrator makes.
@@ -51,6 +51,12 @@ pub(super) struct PortGroup {
     pub(super) group: u32,
 }
 
+impl PortGroup {
+    pub(super) fn is_of(&self, port: &ServicePortView) -> bool {
+        *self.port_name == *port.port_name && self.protocol == port.protocol
+    }
+}
+
 impl Groups {
     /// The groups of a Service's ports with session affinity. A port keeps its group; those of ports that no
     /// longer have affinity are free again.
@@ -62,12 +68,10 @@ impl Groups {
         let ports = view.iter().flat_map(|view| &view.ports);
         let mut groups: Vec<PortGroup> = Vec::new();
         for port in ports.filter(|port| port.affinity.is_some()) {
-            let same =
-                |held: &&PortGroup| *held.port_name == *port.port_name && held.protocol == port.protocol;
-            if groups.iter().any(|group| same(&group)) {
+            if groups.iter().any(|group| group.is_of(port)) {
                 continue;
             }
-            let group = match old.iter().find(same) {
+            let group = match old.iter().find(|held| held.is_of(port)) {
                 Some(held) => held.group,
                 None => self.free(hash(service, &port.port_name, port.protocol) % GROUPS, &old),
             };
@@ -88,8 +92,8 @@ impl Groups {
     fn free(&self, first: u32, reserved: &[PortGroup]) -> u32 {
         let free =
             |group: &u32| !self.taken.contains(group) && reserved.iter().all(|held| held.group != *group);
-        let all = (0..GROUPS).map(|offset| (first + offset) % GROUPS);
-        all.into_iter().find(free).unwrap_or(first)
+        let mut all = (0..GROUPS).map(|offset| (first + offset) % GROUPS);
+        all.find(free).unwrap_or(first)
     }
 }
 

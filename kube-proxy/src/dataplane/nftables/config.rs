@@ -58,7 +58,7 @@ impl Config {
     pub(super) fn node(&self) -> Node {
         Node {
             knows_pods: Family::ALL.map(|family| self.rules(family).knows_pods()),
-            localhost: [self.localhost_node_ports; 2],
+            localhost: self.localhost_node_ports,
         }
     }
 }

@@ -52,6 +52,9 @@ static V6: Layout = Layout {
     localhost: IpAddr::V6(Ipv6Addr::LOCALHOST),
 };
 
+/// The length of a prefix that leaves no bit of any address open.
+const WHOLE: u8 = 128;
+
 impl Layout {
     pub(super) fn of(family: Family) -> &'static Self {
         match family {
@@ -112,12 +115,13 @@ impl Layout {
 
     /// The source address is this one.
     pub(super) fn source_is(&self, address: IpAddr) -> Vec<Expr> {
-        is(self.source(Register(0)), address)
+        self.source_in(&octets(address), WHOLE, Comparison::Equal)
     }
 
     /// The destination address is this one.
     pub(super) fn destination_is(&self, address: IpAddr) -> Vec<Expr> {
-        is(self.destination(Register(0)), address)
+        let load = self.destination(Register(0));
+        within(load, &octets(address), WHOLE, Comparison::Equal)
     }
 
     /// Writes the source address.
@@ -169,14 +173,6 @@ impl Layout {
             to,
         }
     }
-}
-
-/// A loaded address compared with another.
-fn is(load: Expr, address: IpAddr) -> Vec<Expr> {
-    vec![
-        load,
-        Expr::Compare(Register(0), Comparison::Equal, octets(address)),
-    ]
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

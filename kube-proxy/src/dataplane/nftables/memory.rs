@@ -13,7 +13,6 @@ use super::kernel::Kernel;
 use super::listed::Element;
 use super::object::Object;
 use crate::dataplane::CommitError;
-use crate::model::ledger::Ledger;
 use crate::model::object::{Family, Protocol};
 
 /// A client and the endpoint that it stays with.
@@ -35,9 +34,9 @@ type Place = (Frontend, Backend, bool);
 pub(super) struct Numbers(HashMap<Place, u32>);
 
 impl Numbers {
-    /// Those that the ledger wants.
-    pub(super) fn of(ledger: &Ledger<Key, Value>) -> Self {
-        let entries = ledger.iter().filter_map(|entry| match (entry.key, entry.value) {
+    /// Those among the elements that are wanted.
+    pub(super) fn among<'a>(wanted: impl Iterator<Item = (&'a Key, &'a Value)>) -> Self {
+        let entries = wanted.filter_map(|element| match element {
             (Key::AffinityEndpoint(frontend, number), Value::Endpoint(backend)) => {
                 Some(((*frontend, *backend, is_of_local_list(*number)), *number))
             }

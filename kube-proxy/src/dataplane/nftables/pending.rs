@@ -4,18 +4,17 @@
 //! what the kernel holds instead. Such a key is one of: to be written at the next commit, retiring (no longer
 //! wanted, but left for a moment), or refused by the kernel and waiting to be tried again.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::entry::{Key, Value};
+use crate::dataplane::retry::Retry;
 use crate::model::ledger::{Diff, Ledger};
 use crate::model::object::ObjectName;
 
 /// How long an element stays after the verdicts that led to it are gone. Far longer than a packet takes.
 pub(super) const RETIREMENT: Duration = Duration::from_secs(1);
-/// First and longest wait before something refused is tried again.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 /// What the kernel holds under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +41,7 @@ struct Difference {
 #[derive(Debug)]
 struct Refused {
     keys: BTreeSet<Key>,
-    due: Instant,
-    /// What to wait after the next refusal.
-    wait: Duration,
+    retry: Retry,
 }
 
 /// One change to be made.
@@ -111,7 +108,11 @@ impl Pending {
                 self.fresh.insert(key);
             }
         }
-        for refused in self.refused.values_mut().filter(|refused| refused.due <= now) {
+        for refused in self
+            .refused
+            .values_mut()
+            .filter(|refused| refused.retry.due <= now)
+        {
             self.fresh.extend(refused.keys.iter().cloned());
         }
         std::mem::take(&mut self.fresh).into_iter().collect()
@@ -159,16 +160,21 @@ impl Pending {
 
     /// The kernel refused these keys, all of one group. Returns whether that is news.
     pub(super) fn refused(&mut self, group: Key, keys: impl IntoIterator<Item = Key>, now: Instant) -> bool {
-        let news = !self.refused.contains_key(&group);
-        let refused = self.refused.entry(group).or_insert(Refused {
-            keys: BTreeSet::new(),
-            due: now,
-            wait: FIRST_RETRY,
-        });
-        refused.keys.extend(keys);
-        refused.due = now + refused.wait;
-        refused.wait = (refused.wait * 2).min(LONGEST_RETRY);
-        news
+        match self.refused.entry(group) {
+            Entry::Occupied(mut known) => {
+                let refused = known.get_mut();
+                refused.keys.extend(keys);
+                refused.retry.refused_again(now);
+                false
+            }
+            Entry::Vacant(new) => {
+                new.insert(Refused {
+                    keys: keys.into_iter().collect(),
+                    retry: Retry::after_first(now),
+                });
+                true
+            }
+        }
     }
 
     /// Keeps keys for the next commit, after one that put nothing in force.
@@ -205,7 +211,7 @@ impl Pending {
 
     /// When the next key comes due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let retry = self.refused.values().map(|refused| refused.due).min();
+        let retry = self.refused.values().map(|refused| refused.retry.due).min();
         let retire = self.retiring.front().map(|(due, _)| *due);
         retry.into_iter().chain(retire).min()
     }

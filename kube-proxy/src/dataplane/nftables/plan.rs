@@ -30,7 +30,7 @@ pub(super) fn plan(
         let mut planned = Port {
             port,
             knows_pods: node.knows_pods[port.family as usize],
-            localhost: node.localhost[port.family as usize],
+            localhost: node.localhost,
             comment: comment(&name, &port.port_name),
             affinity: None,
             cluster: Seats::default(),
@@ -48,13 +48,13 @@ pub(super) fn plan(
     entries
 }
 
-/// What the plan has to know about the node, by family.
+/// What the plan has to know about the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Node {
-    /// Pods are told from others.
+    /// Pods are told from others, for IPv4 and IPv6.
     pub(super) knows_pods: [bool; 2],
     /// Node ports are served on the loopback address.
-    pub(super) localhost: [bool; 2],
+    pub(super) localhost: bool,
 }
 
 /// One ServicePort being planned.
@@ -82,8 +82,7 @@ impl Port<'_> {
         let port = self.port;
         let most = port.cluster_endpoints.len().max(port.local_endpoints.len());
         let seconds = port.affinity.filter(|_| most <= MOST_NUMBERED)?;
-        let same = |held: &&PortGroup| *held.port_name == *port.port_name && held.protocol == port.protocol;
-        let group = groups.iter().find(same)?.group;
+        let group = groups.iter().find(|held| held.is_of(port))?.group;
         Some(Affinity { seconds, group })
     }
 

@@ -37,7 +37,6 @@ impl Nftables {
                 .iter()
                 .map(|entry| addition(entry.key, entry.value))
                 .collect(),
-            numbers: Numbers::of(&self.ledger),
             report,
         };
         let LeftOut { groups, guilty } = takeover.run(now)?;
@@ -113,8 +112,6 @@ struct Takeover<'a> {
     node_ports: &'a NodePorts,
     /// Everything that the ledger wants, as changes to nothing.
     changes: Vec<Change<'a>>,
-    /// By which clients are remembered.
-    numbers: Numbers,
     report: &'a mut CommitReport,
 }
 
@@ -172,11 +169,13 @@ impl<'a> Takeover<'a> {
     fn at_once(&mut self, now: Instant) -> Result<LeftOut, CommitError> {
         let mut included: Vec<usize> = (0..self.changes.len()).collect();
         let mut left_out = LeftOut::default();
+        let wanted = self.changes.iter();
+        let numbers = Numbers::among(wanted.filter_map(|change| Some((change.key, change.wanted?))));
         let mut remembers = true;
         for round in 0.. {
             let mut replacement = self.replacement(&included);
             if remembers {
-                self.carry_over(&mut replacement);
+                self.carry_over(&numbers, &mut replacement);
             }
             let sealed = replacement.seal();
             let failures = self.kernel.send(&sealed, self.report)?;
@@ -213,9 +212,9 @@ impl<'a> Takeover<'a> {
 
     /// Adds what the tables to be replaced remember of clients, as late as can be: what they learn from now on
     /// goes with them.
-    fn carry_over(&mut self, replacement: &mut Transaction<'_>) {
+    fn carry_over(&mut self, numbers: &Numbers, replacement: &mut Transaction<'_>) {
         for &family in &self.config.families {
-            match self.numbers.translate(self.kernel, &self.config.table, family) {
+            match numbers.translate(self.kernel, &self.config.table, family) {
                 Ok(remembered) if remembered.is_empty() => {}
                 Ok(remembered) => {
                     tracing::debug!(ip_family = %family, clients = remembered.len(), "Session affinity carried over");

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 fn plan(view: &ServiceView, knows_pods: bool, seated: &Seated) -> Vec<(Key, Value)> {
     let node = OfNode {
         knows_pods: [knows_pods; 2],
-        localhost: [true; 2],
+        localhost: true,
     };
     plan::plan(view, node, seated, Groups::default().of(&view.name, Some(view)))
 }
