@@ -75,6 +75,7 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
     let health = Arc::new(Health::new(config.sync_period, !with_api));
     let (sender, changes) = mpsc::channel(WAITING_CHANGES);
     let (local_addresses, watching) = node::addresses::watch();
+    let (health_checks, checks) = server::health_checks();
     let setup = Setup {
         config: config.clone(),
         node_name,
@@ -82,6 +83,7 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
         node_patience: if with_api { NODE_PATIENCE } else { Duration::ZERO },
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
+        health_checks,
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -90,7 +92,7 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
         ended = looping => return ended.map(|()| ExitCode::SUCCESS),
         never = source.run(Arc::clone(&metrics), sender) => match never {},
         never = watching => match never {},
-        ended = server::run(&config, health, metrics) => ended,
+        ended = server::run(&config, health, metrics, checks) => ended,
         ended = config::changed(file) => ended,
         // As a shell reports a program that a signal ended, which is what upstream's kube-proxy does.
         _ = terminate.recv() => return Ok(ExitCode::from(128 + 15)),

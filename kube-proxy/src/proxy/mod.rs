@@ -32,6 +32,7 @@ use crate::model::cluster::{Cluster, TrafficConfig};
 use crate::model::object::{Family, Node};
 use crate::node::addresses::LocalAddresses;
 use crate::node::{self, NodeIps};
+use crate::server::HealthChecks;
 
 /// The pause after the first failed sync; doubled after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -52,6 +53,8 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// Where to report.
     pub health: Arc<Health>,
+    /// The servers on the Services' health-check node ports.
+    pub health_checks: HealthChecks,
 }
 
 /// Makes the dataplane, once it is known how pods of each family (IPv4, IPv6) are recognised.
@@ -238,6 +241,9 @@ impl Proxy {
             if self.node_ports[family as usize].as_ref() != Some(&addresses) {
                 debug!(ip_family = %family, ?addresses, "Addresses that accept node ports");
                 self.node_ports[family as usize] = Some(addresses.clone());
+                self.setup
+                    .health_checks
+                    .set_node_port_addresses(family, &addresses);
                 self.dataplane.set_node_port_addresses(family, addresses);
                 self.conntrack.node_ports_moved(family);
                 self.queued = true;
@@ -292,6 +298,8 @@ impl Proxy {
             self.conflicts.note(name, conflicts.unwrap_or_default());
             self.dataplane.update(name, view.as_ref());
             self.conntrack.note(name, view.as_ref());
+            let health_check = view.as_ref().and_then(|view| view.health_check);
+            self.setup.health_checks.note(name, health_check);
         }
         self.queued = true;
         let metrics = &self.setup.metrics;
@@ -308,6 +316,7 @@ impl Proxy {
     fn synced(&mut self, start: Instant, services: usize, report: CommitReport) {
         let elapsed = start.elapsed();
         self.conntrack.in_force();
+        self.setup.health_checks.in_force();
         self.setup.health.synced(Timestamp::now());
         self.count(elapsed, &report);
         for refusal in &report.refused {

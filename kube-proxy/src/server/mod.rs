@@ -1,6 +1,7 @@
-//! The HTTP servers: one for metrics, one for health. Here are listening and connections; what each path
-//! answers is in `pages`.
+//! The HTTP servers: one for metrics, one for health, and one for each Service that a load balancer asks for.
+//! Here are listening and connections; what each path answers is in `pages`.
 
+mod health_checks;
 mod pages;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tracing::{debug, error, info};
 
+use self::health_checks::Servers;
+pub use self::health_checks::{HealthChecks, Orders, health_checks};
 use self::pages::{HealthPages, MetricsPages, Pages};
 use crate::config::Config;
 use crate::health::Health;
@@ -40,16 +44,22 @@ struct Listen {
     hard_fail: bool,
 }
 
-/// Runs both servers until the program ends.
+/// Runs all servers until the program ends.
 ///
 /// # Errors
 /// When a port cannot be bound and the configuration says that this is fatal.
-pub async fn run(config: &Config, health: Arc<Health>, metrics: Arc<Metrics>) -> anyhow::Result<Infallible> {
+pub async fn run(
+    config: &Config,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    checks: Orders,
+) -> anyhow::Result<Infallible> {
     let listen = |name, address| Listen {
         name,
         address,
         hard_fail: config.bind_address_hard_fail,
     };
+    let servers = Servers::new(Arc::clone(&health));
     let health_pages = HealthPages {
         health,
         metrics: Arc::clone(&metrics),
@@ -61,6 +71,7 @@ pub async fn run(config: &Config, health: Arc<Health>, metrics: Arc<Metrics>) ->
     tokio::select! {
         ended = serve(listen("healthz", config.healthz_address), Arc::new(health_pages)) => ended,
         ended = serve(listen("metrics", config.metrics_address), Arc::new(metrics_pages)) => ended,
+        never = servers.run(checks) => match never {},
     }
 }
 
@@ -80,7 +91,7 @@ async fn serve(listen: Listen, pages: Arc<dyn Pages>) -> anyhow::Result<Infallib
         }
     };
     info!(server = listen.name, address = %listen.address, "Starting server");
-    accept(listener, listen.name, pages).await
+    Ok(accept(listener, listen.name, pages).await)
 }
 
 /// Listens; on both families when the address is unspecified and the machine has IPv6.
@@ -96,15 +107,18 @@ async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-async fn accept(listener: TcpListener, name: &'static str, pages: Arc<dyn Pages>) -> ! {
+/// Accepts connections; they end with it.
+async fn accept(listener: TcpListener, name: &'static str, pages: Arc<dyn Pages>) -> Infallible {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
     loop {
+        while connections.try_join_next().is_some() {}
         // The semaphore is never closed, so there is always a slot some time.
         let slot = Arc::clone(&slots).acquire_owned().await.ok();
         match listener.accept().await {
             Ok((stream, _)) => {
                 let pages = Arc::clone(&pages);
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let _slot = slot;
                     answer(stream, name, pages).await;
                 });

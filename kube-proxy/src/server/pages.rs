@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 const PLAIN: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
+const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 /// How Go writes a time that was never set.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -36,6 +37,9 @@ pub(super) trait Pages: Send + Sync {
         if page.content_type != PROMETHEUS {
             headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         }
+        if let Some(weight) = page.weight {
+            headers.insert(WEIGHT, HeaderValue::from(weight));
+        }
         response
     }
 }
@@ -46,14 +50,32 @@ pub(super) struct Page {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
     pub(super) body: String,
+    /// How much traffic a load balancer should send here, beside other nodes.
+    weight: Option<usize>,
 }
 
 impl Page {
-    fn plain(status: StatusCode, body: impl Into<String>) -> Self {
+    fn new(status: StatusCode, content_type: &'static str, body: String) -> Self {
         Self {
             status,
-            content_type: PLAIN,
-            body: body.into(),
+            content_type,
+            body,
+            weight: None,
+        }
+    }
+
+    fn plain(status: StatusCode, body: impl Into<String>) -> Self {
+        Self::new(status, PLAIN, body.into())
+    }
+
+    pub(super) fn json(status: StatusCode, body: String) -> Self {
+        Self::new(status, JSON, body)
+    }
+
+    pub(super) fn with_weight(self, weight: usize) -> Self {
+        Self {
+            weight: Some(weight),
+            ..self
         }
     }
 
@@ -75,11 +97,7 @@ impl Pages for MetricsPages {
     fn page(&self, path: &str, query: &str) -> Page {
         match path {
             "/metrics" => match self.metrics.text() {
-                Ok(body) => Page {
-                    status: StatusCode::OK,
-                    content_type: PROMETHEUS,
-                    body,
-                },
+                Ok(body) => Page::new(StatusCode::OK, PROMETHEUS, body),
                 Err(error) => Page::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
             },
             "/healthz" if query.split('&').any(|word| word.starts_with("verbose")) => {
@@ -148,11 +166,7 @@ impl Pages for HealthPages {
         };
         counter.with_label_values(&[status.as_str()]).inc();
         match serde_json::to_string(&health_body(report, ok, eligible, Timestamp::now())) {
-            Ok(body) => Page {
-                status,
-                content_type: JSON,
-                body,
-            },
+            Ok(body) => Page::json(status, body),
             Err(error) => Page::plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }

@@ -111,6 +111,7 @@ impl Stage {
             local_addresses: tokio::sync::watch::channel(Vec::new().into()).1,
             metrics: Arc::clone(&metrics),
             health: Arc::new(Health::new(config.sync_period, true)),
+            health_checks: crate::server::health_checks().0,
             config,
         };
         let node = self.node().clone();

@@ -122,6 +122,7 @@ impl Start {
             node_patience: self.patience,
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
+            health_checks: crate::server::health_checks().0,
         };
         let fake = Fake {
             told: Told::default(),
