@@ -14,7 +14,7 @@
 //! | [`proxy`] | the loop between them, on a thread of its own |
 //! | [`conntrack`] | the tracked flows that a change made stale, for all modes; on a thread of its own |
 //! | [`node`] | what this node is called and which addresses it has |
-//! | [`health`], [`metrics`], [`server`] | what others are told about this proxy |
+//! | [`health`], [`metrics`], [`server`], [`events`] | what others are told about this proxy |
 //! | [`logging`], [`path_watch`], `netlink` | log lines; changes of files; how the kernel is spoken to |
 //!
 //! Sources and servers run on the main thread's event loop; only the proxy's thread programs the kernel, and
@@ -24,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod conntrack;
 pub mod dataplane;
+pub mod events;
 pub mod health;
 pub mod logging;
 pub mod metrics;

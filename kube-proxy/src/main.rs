@@ -11,7 +11,7 @@ use kube_proxy::health::Health;
 use kube_proxy::metrics::Metrics;
 use kube_proxy::proxy::{self, Setup};
 use kube_proxy::source::Source;
-use kube_proxy::{dataplane, logging, node, server};
+use kube_proxy::{dataplane, events, logging, node, server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -75,6 +75,8 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
     let health = Arc::new(Health::new(config.sync_period, !with_api));
     let (sender, changes) = mpsc::channel(WAITING_CHANGES);
     let (local_addresses, watching) = node::addresses::watch();
+    let (recorder, recorded) = events::recorder();
+    recorder.started();
     let (health_checks, checks) = server::health_checks();
     let setup = Setup {
         config: config.clone(),
@@ -90,9 +92,9 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
     let looping = proxy::spawn(setup, changes, dataplane::open)?;
     let endless = tokio::select! {
         ended = looping => return ended.map(|()| ExitCode::SUCCESS),
-        never = source.run(Arc::clone(&metrics), sender) => match never {},
+        never = source.run(Arc::clone(&metrics), sender, recorded) => match never {},
         never = watching => match never {},
-        ended = server::run(&config, health, metrics, checks) => ended,
+        ended = server::run(&config, health, metrics, checks, recorder) => ended,
         ended = config::changed(file) => ended,
         // As a shell reports a program that a signal ended, which is what upstream's kube-proxy does.
         _ = terminate.recv() => return Ok(ExitCode::from(128 + 15)),

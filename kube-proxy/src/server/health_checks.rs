@@ -20,6 +20,7 @@ use tracing::{error, info};
 use super::pages::{Page, Pages};
 use super::{RETRY, accept};
 use crate::dataplane::NodePortAddresses;
+use crate::events::{Event, EventType, Recorder, Regarding};
 use crate::health::Health;
 use crate::model::object::{Family, ObjectName};
 use crate::model::view::HealthCheck;
@@ -96,6 +97,7 @@ impl HealthChecks {
 /// All servers.
 pub(super) struct Servers {
     health: Arc<Health>,
+    events: Recorder,
     wanted: BTreeMap<ObjectName, HealthCheck>,
     addresses: [NodePortAddresses; 2],
     open: HashMap<SocketAddr, Server>,
@@ -117,9 +119,10 @@ impl Drop for Server {
 }
 
 impl Servers {
-    pub(super) fn new(health: Arc<Health>) -> Self {
+    pub(super) fn new(health: Arc<Health>, events: Recorder) -> Self {
         Self {
             health,
+            events,
             wanted: BTreeMap::new(),
             addresses: [NodePortAddresses::All, NodePortAddresses::All],
             open: HashMap::new(),
@@ -212,6 +215,13 @@ impl Servers {
             Err(err) => {
                 if self.failed.insert(address, service.clone()).is_none() {
                     error!(%service, %address, %err, "Failed to start healthcheck; trying again every 5 s");
+                    self.events.record(Event {
+                        note: format!("failed to start healthcheck \"{service}\" on {address}: {err}"),
+                        regarding: Regarding::Service(service),
+                        event_type: EventType::Warning,
+                        reason: "FailedToStartServiceHealthcheck",
+                        action: "Listen",
+                    });
                 }
                 return;
             }
@@ -324,7 +334,10 @@ mod tests {
 
     #[test]
     fn a_socket_that_two_services_want_is_the_first_ones() {
-        let mut servers = Servers::new(Arc::new(Health::new(std::time::Duration::from_secs(30), true)));
+        let mut servers = Servers::new(
+            Arc::new(Health::new(std::time::Duration::from_secs(30), true)),
+            crate::events::recorder().0,
+        );
         for (name, endpoints) in [("web", 2), ("api", 1)] {
             let check = HealthCheck {
                 port: 31000,

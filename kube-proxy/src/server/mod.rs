@@ -24,6 +24,7 @@ use self::health_checks::Servers;
 pub use self::health_checks::{HealthChecks, Orders, health_checks};
 use self::pages::{HealthPages, MetricsPages, Pages};
 use crate::config::Config;
+use crate::events::Recorder;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
@@ -40,6 +41,8 @@ struct Listen {
     name: &'static str,
     /// Address and port. An unspecified address means both families.
     address: SocketAddr,
+    /// What an Event calls it when it cannot listen.
+    failed: &'static str,
     /// Give up at the first failure instead of trying again every 5 s.
     hard_fail: bool,
 }
@@ -53,13 +56,15 @@ pub async fn run(
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     checks: Orders,
+    events: Recorder,
 ) -> anyhow::Result<Infallible> {
-    let listen = |name, address| Listen {
+    let listen = |name, address, failed| Listen {
         name,
         address,
+        failed,
         hard_fail: config.bind_address_hard_fail,
     };
-    let servers = Servers::new(Arc::clone(&health));
+    let servers = Servers::new(Arc::clone(&health), events.clone());
     let health_pages = HealthPages {
         health,
         metrics: Arc::clone(&metrics),
@@ -68,27 +73,36 @@ pub async fn run(
         metrics,
         mode: config.mode,
     };
+    let healthz = listen(
+        "healthz",
+        config.healthz_address,
+        "FailedToStartProxierHealthcheck",
+    );
+    let metrics = listen("metrics", config.metrics_address, "FailedToStartMetricServer");
     tokio::select! {
-        ended = serve(listen("healthz", config.healthz_address), Arc::new(health_pages)) => ended,
-        ended = serve(listen("metrics", config.metrics_address), Arc::new(metrics_pages)) => ended,
+        ended = serve(healthz, Arc::new(health_pages), &events) => ended,
+        ended = serve(metrics, Arc::new(metrics_pages), &events) => ended,
         never = servers.run(checks) => match never {},
     }
 }
 
 /// Serves until the program ends.
-async fn serve(listen: Listen, pages: Arc<dyn Pages>) -> anyhow::Result<Infallible> {
+async fn serve(listen: Listen, pages: Arc<dyn Pages>, events: &Recorder) -> anyhow::Result<Infallible> {
+    let mut told = false;
     let listener = loop {
-        match bind(listen.address).await {
+        let error = match bind(listen.address).await {
             Ok(listener) => break listener,
-            Err(error) if listen.hard_fail => {
-                return Err(error)
-                    .with_context(|| format!("cannot start {} on {}", listen.name, listen.address));
-            }
-            Err(err) => {
-                error!(server = listen.name, address = %listen.address, %err, "Failed to start server; trying again in 5 s");
-                tokio::time::sleep(RETRY).await;
-            }
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut told, true) {
+            let note = format!("failed to listen on {}: {error}", listen.address);
+            events.start_failed(listen.failed, note);
         }
+        if listen.hard_fail {
+            return Err(error).with_context(|| format!("cannot start {} on {}", listen.name, listen.address));
+        }
+        error!(server = listen.name, address = %listen.address, err = %error, "Failed to start server; trying again in 5 s");
+        tokio::time::sleep(RETRY).await;
     };
     info!(server = listen.name, address = %listen.address, "Starting server");
     Ok(accept(listener, listen.name, pages).await)

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::config::Mode;
+use crate::events::recorder;
 use crate::model::object::Node;
 
 /// Starts a server on a free port and asks it for a path: head and body of the answer.
@@ -114,6 +115,7 @@ async fn a_taken_port_ends_the_program_only_when_it_is_told_to() {
     let listen = Listen {
         name: "healthz",
         address: taken.local_addr().unwrap(),
+        failed: "FailedToStartProxierHealthcheck",
         hard_fail: true,
     };
     let pages = || {
@@ -122,7 +124,8 @@ async fn a_taken_port_ends_the_program_only_when_it_is_told_to() {
             mode: Mode::Nftables,
         })
     };
-    let error = serve(listen, pages()).await.unwrap_err();
+    let (recorder, mut events) = recorder();
+    let error = serve(listen, pages(), &recorder).await.unwrap_err();
     assert!(
         error
             .to_string()
@@ -133,6 +136,11 @@ async fn a_taken_port_ends_the_program_only_when_it_is_told_to() {
         hard_fail: false,
         ..listen
     };
-    let waiting = tokio::time::timeout(Duration::from_millis(50), serve(patient, pages())).await;
+    let waiting = tokio::time::timeout(Duration::from_millis(50), serve(patient, pages(), &recorder)).await;
     assert!(waiting.is_err(), "still trying");
+    for _ in 0..2 {
+        let event = events.try_recv().unwrap();
+        assert_eq!(event.reason, "FailedToStartProxierHealthcheck");
+    }
+    assert!(events.try_recv().is_err(), "each is told once");
 }

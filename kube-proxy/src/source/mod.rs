@@ -12,10 +12,11 @@ pub mod wire;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{Receiver, Sender};
 
 use self::manifests::Manifests;
 use crate::config;
+use crate::events::Event;
 use crate::metrics::Metrics;
 use crate::model::change::Change;
 
@@ -56,10 +57,15 @@ impl Source {
     }
 
     /// Tells what there is and what changes. When nobody listens any more it only waits: the listener's end
-    /// is the one to be told of.
-    pub async fn run(self, metrics: Arc<Metrics>, changes: Sender<Change>) -> Infallible {
+    /// is the one to be told of. Events are written where there is an API server.
+    pub async fn run(
+        self,
+        metrics: Arc<Metrics>,
+        changes: Sender<Change>,
+        events: Receiver<Event>,
+    ) -> Infallible {
         match self {
-            Self::Api { api, node_name } => api.run(&node_name, changes, metrics).await,
+            Self::Api { api, node_name } => api.run(&node_name, changes, events, metrics).await,
             Self::Manifests(manifests) => manifests::run(manifests, metrics, changes).await,
         }
         std::future::pending().await

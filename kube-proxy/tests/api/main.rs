@@ -9,6 +9,7 @@
 mod behaviours;
 mod credentials;
 mod disconnection;
+mod events;
 mod fallback;
 mod missing;
 mod observer;

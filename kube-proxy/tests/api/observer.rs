@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use kube_proxy::events::{Recorder, recorder};
 use kube_proxy::metrics::Metrics;
 use kube_proxy::model::change::{Change, Kind};
 use kube_proxy::model::object::{EndpointSlice, Node, ObjectName, Service, ServiceCidr};
@@ -130,6 +131,7 @@ pub(crate) fn in_default(name: &str) -> ObjectName {
 pub(crate) struct Observer {
     shared: Arc<(Mutex<Observed>, Condvar)>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) recorder: Recorder,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -144,6 +146,7 @@ impl Observer {
         let shared = Arc::new((Mutex::new(Observed::default()), Condvar::new()));
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let (stop, stopped) = oneshot::channel();
+        let (recorder, events) = recorder();
         let (kept, counted, node) = (shared.clone(), metrics.clone(), node.to_owned());
         let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -153,7 +156,7 @@ impl Observer {
             runtime.block_on(async move {
                 let (sender, changes) = mpsc::channel(64);
                 tokio::select! {
-                    () = make().run(&node, sender, counted) => {}
+                    () = make().run(&node, sender, events, counted) => {}
                     () = keep(changes, &kept) => {}
                     _ = stopped => {}
                 }
@@ -163,6 +166,7 @@ impl Observer {
         Self {
             shared,
             metrics,
+            recorder,
             stop: Some(stop),
             thread: Some(thread),
         }

@@ -88,6 +88,7 @@ pub(crate) fn complete(
             }),
         ),
         Resource::Endpoints | Resource::ServiceCidrs => fill(object, &resource.empty()),
+        Resource::Events => {}
     }
     Ok(())
 }

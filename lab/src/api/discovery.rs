@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::resource::Resource;
 
-/// The groups served, core apart; events are taken in but not kept.
+/// The groups served, core apart. Core's own events are taken in but not kept.
 const GROUPS: [&str; 3] = ["discovery.k8s.io", "networking.k8s.io", "events.k8s.io"];
 
 /// The document at a path; `None` when there is none.
@@ -60,7 +60,7 @@ fn resources(group: &str, group_version: &str) -> Value {
         .filter(|resource| resource.group() == group)
         .map(describe)
         .collect();
-    if matches!(group, "" | "events.k8s.io") {
+    if group.is_empty() {
         resources.push(json!({
             "name": "events", "singularName": "event", "kind": "Event", "namespaced": true,
             "verbs": ["create", "patch"],

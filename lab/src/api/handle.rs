@@ -88,6 +88,13 @@ impl Server {
         object.ok().map(|object| object.value())
     }
 
+    /// All objects of a resource as JSON, by namespace and name.
+    pub fn all(&self, resource: Resource) -> Vec<Value> {
+        let cluster = self.state.cluster();
+        let objects = cluster.store.objects(resource).values();
+        objects.map(|object| object.value()).collect()
+    }
+
     /// The resource version of the latest write.
     pub fn version(&self) -> u64 {
         self.state.cluster().store.version()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 
 use super::answer::{Body, chunked, chunks, full, refusal};
 use super::discovery;
@@ -152,7 +152,7 @@ impl Asked {
             let document = document.to_string().into();
             return Ok(full(StatusCode::OK, Encoding::Json.content_type(), document));
         }
-        if verbs::is_events(path) && request.method() != Method::GET {
+        if verbs::is_unreadable_event(path, &request) {
             return verbs::take_event(request).await;
         }
         let target = self.target.as_ref().ok_or_else(Status::no_such_path)?;

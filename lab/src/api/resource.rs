@@ -20,11 +20,13 @@ pub enum Resource {
     EndpointSlices,
     /// networking.k8s.io/v1 `servicecidrs`.
     ServiceCidrs,
+    /// events.k8s.io/v1 `events`.
+    Events,
 }
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Services,
         Self::Endpoints,
         Self::Nodes,
@@ -32,6 +34,7 @@ impl Resource {
         Self::Namespaces,
         Self::EndpointSlices,
         Self::ServiceCidrs,
+        Self::Events,
     ];
 
     /// The API group; empty for core.
@@ -39,6 +42,7 @@ impl Resource {
         match self {
             Self::EndpointSlices => "discovery.k8s.io",
             Self::ServiceCidrs => "networking.k8s.io",
+            Self::Events => "events.k8s.io",
             _ => "",
         }
     }
@@ -48,6 +52,7 @@ impl Resource {
         match self {
             Self::EndpointSlices => "discovery.k8s.io/v1",
             Self::ServiceCidrs => "networking.k8s.io/v1",
+            Self::Events => "events.k8s.io/v1",
             _ => "v1",
         }
     }
@@ -62,6 +67,7 @@ impl Resource {
             Self::Namespaces => "namespaces",
             Self::EndpointSlices => "endpointslices",
             Self::ServiceCidrs => "servicecidrs",
+            Self::Events => "events",
         }
     }
 
@@ -75,6 +81,7 @@ impl Resource {
             Self::Namespaces => "Namespace",
             Self::EndpointSlices => "EndpointSlice",
             Self::ServiceCidrs => "ServiceCIDR",
+            Self::Events => "Event",
         }
     }
 
@@ -86,6 +93,7 @@ impl Resource {
             Self::Nodes => &["no"],
             Self::Pods => &["po"],
             Self::Namespaces => &["ns"],
+            Self::Events => &["ev"],
             Self::EndpointSlices | Self::ServiceCidrs => &[],
         }
     }
@@ -97,7 +105,7 @@ impl Resource {
 
     /// Whether `status` is written only through the subresource of that name.
     pub(crate) fn has_status(self) -> bool {
-        !matches!(self, Self::Endpoints | Self::EndpointSlices)
+        !matches!(self, Self::Endpoints | Self::EndpointSlices | Self::Events)
     }
 
     /// Whether a PUT creates what is not there.
@@ -148,6 +156,7 @@ impl Resource {
                 ("status.nominatedNodeName", ""),
             ],
             Self::Namespaces => &[("status.phase", "")],
+            Self::Events => &[("reason", ""), ("type", ""), ("reportingController", "")],
             Self::Endpoints | Self::EndpointSlices | Self::ServiceCidrs => &[],
         }
     }
@@ -167,6 +176,7 @@ impl Resource {
             Self::Pods => json!({"spec": {"containers": null}, "status": {}}),
             Self::Namespaces | Self::ServiceCidrs => json!({"spec": {}, "status": {}}),
             Self::EndpointSlices => json!({"addressType": "", "endpoints": null, "ports": null}),
+            Self::Events => json!({"eventTime": null}),
             Self::Endpoints => json!({}),
         }
     }

@@ -168,14 +168,16 @@ impl Call<'_> {
     }
 }
 
-/// Whether a path is that of core/v1 or events.k8s.io/v1 events.
-pub(crate) fn is_events(path: &str) -> bool {
+/// Whether an event is to be written in a form that is not kept: one of core/v1, or protobuf.
+pub(crate) fn is_unreadable_event(path: &str, request: &http::Request<Body>) -> bool {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    matches!(
-        parts.as_slice(),
-        ["api", "v1", "namespaces", _, "events", ..]
-            | ["apis", "events.k8s.io", "v1", "namespaces", _, "events", ..]
-    )
+    let protobuf = || header_text(request.headers(), header::CONTENT_TYPE).contains("protobuf");
+    let is_event = match parts.as_slice() {
+        ["api", "v1", "namespaces", _, "events", ..] => true,
+        ["apis", "events.k8s.io", "v1", "namespaces", _, "events", ..] => protobuf(),
+        _ => false,
+    };
+    is_event && request.method() != Method::GET
 }
 
 /// Takes an event in and gives it back as it came: nobody asks for it again.

@@ -4,8 +4,9 @@
 
 use std::path::PathBuf;
 
-use http::header::{ACCEPT, AUTHORIZATION, HeaderValue, USER_AGENT};
-use http::{Request, Response, Uri};
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::{Request, Response, StatusCode, Uri};
 use hyper::rt::{Read, Write};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::Client as HyperClient;
@@ -31,6 +32,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 const USER_TIMEOUT: Duration = Duration::from_secs(45);
 /// Bytes read at once. hyper's own limit of 400 KB would be kept for the life of each connection.
 const READ_BUFFER: usize = 64 << 10;
+const JSON: &str = "application/json";
 /// A client younger than this is not rebuilt: exec plugins are not to run at every retry.
 const REBUILD_AFTER: Duration = Duration::from_secs(10);
 
@@ -89,12 +91,23 @@ impl Connection {
 
     /// Sends a GET. `url` is path and query.
     pub(super) async fn get(&self, url: &str, accept: &str) -> Result<Response<Body>, Failure> {
+        let request = Request::get(url).header(ACCEPT, accept).body(Body::empty());
+        self.send(request).await
+    }
+
+    /// Sends an object to be created, as JSON; the status of the answer.
+    pub(super) async fn post(&self, path: &str, object: Bytes) -> Result<StatusCode, Failure> {
+        let request = Request::post(path)
+            .header(ACCEPT, JSON)
+            .header(CONTENT_TYPE, JSON)
+            .body(Body::from(object.to_vec()));
+        Ok(self.send(request).await?.status())
+    }
+
+    async fn send(&self, request: http::Result<Request<Body>>) -> Result<Response<Body>, Failure> {
         let (client, authorization) = self.client().await?;
-        let mut request = Request::get(url)
-            .header(ACCEPT, accept)
-            .header(USER_AGENT, user_agent())
-            .body(Body::empty())
-            .map_err(|error| Failure::Client(error.to_string()))?;
+        let mut request = request.map_err(|error| Failure::Client(error.to_string()))?;
+        request.headers_mut().insert(USER_AGENT, user_agent());
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization);
         }

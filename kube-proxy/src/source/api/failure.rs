@@ -38,6 +38,18 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// A refusal of which nothing but the HTTP status is known.
+    pub(super) fn of_code(code: StatusCode) -> Self {
+        let status = Status {
+            code: i32::from(code.as_u16()),
+            ..Status::default()
+        };
+        Self::Refused {
+            status,
+            retry_after: None,
+        }
+    }
+
     /// The label `reason` of the metric.
     pub(super) fn reason(&self) -> &'static str {
         match self {

@@ -10,11 +10,13 @@
 //! | `failure`, `backoff` | what went wrong, how long to wait; pure |
 //! | `frame`, `list`, `object` | bytes into events, lists and changes; pure |
 //! | `watcher` | performs the requests of one resource |
+//! | `events` | writes Events |
 //! | `health` | log lines and metrics about it |
 
 mod backoff;
 mod config;
 mod connection;
+mod events;
 mod failure;
 mod frame;
 mod health;
@@ -32,6 +34,7 @@ use tokio::time::Duration;
 
 pub use config::{ClientConfigError, ClientOptions};
 
+use crate::events::Event;
 use crate::metrics::Metrics;
 use crate::model::change::Change;
 use connection::Connection;
@@ -100,8 +103,14 @@ impl Source {
         self.connection.server()
     }
 
-    /// Lists and watches until the receiver of `changes` is gone.
-    pub async fn run(self, node_name: &str, changes: mpsc::Sender<Change>, metrics: Arc<Metrics>) {
+    /// Lists and watches until the receiver of `changes` is gone, and writes Events.
+    pub async fn run(
+        self,
+        node_name: &str,
+        changes: mpsc::Sender<Change>,
+        events: mpsc::Receiver<Event>,
+        metrics: Arc<Metrics>,
+    ) {
         let interner = Arc::default();
         let watcher = |resource: Resource| {
             let interner: &Arc<Mutex<_>> = &interner;
@@ -115,11 +124,21 @@ impl Source {
             )
             .run()
         };
-        tokio::join!(
-            watcher(Resource::services()),
-            watcher(Resource::endpoint_slices()),
-            watcher(Resource::node(node_name)),
-            watcher(Resource::service_cidrs()),
-        );
+        let watching = async {
+            tokio::join!(
+                watcher(Resource::services()),
+                watcher(Resource::endpoint_slices()),
+                watcher(Resource::node(node_name)),
+                watcher(Resource::service_cidrs()),
+            )
+        };
+        let writing = async {
+            events::write(Arc::clone(&self.connection), self.timing, node_name, events).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = watching => {}
+            () = writing => {}
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod core;
 mod discovery;
+mod events;
 mod meta;
 mod networking;
 
@@ -30,6 +31,7 @@ pub(crate) fn encode(resource: Resource, json: &[u8]) -> Result<Vec<u8>, String>
         Resource::Namespaces => transcode::<core::Namespace>(resource, json),
         Resource::EndpointSlices => transcode::<discovery::EndpointSlice>(resource, json),
         Resource::ServiceCidrs => transcode::<networking::ServiceCidr>(resource, json),
+        Resource::Events => transcode::<events::Event>(resource, json),
     }
 }
 

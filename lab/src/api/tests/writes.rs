@@ -253,7 +253,7 @@ async fn quickly_made_objects_are_as_good_as_applied_ones() {
 }
 
 #[tokio::test]
-async fn events_are_taken_in_and_given_back() {
+async fn events_that_are_not_json_are_taken_in_and_given_back() {
     let server = server();
     let path = "/apis/events.k8s.io/v1/namespaces/default/events";
     let headers = [("Content-Type", PROTOBUF)];
