@@ -1,6 +1,7 @@
 //! The walker against the kernel: real packets go where it says.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use lab::net;
 use lab::probe::{self, Outcome as Seen, RefusedBy, Request};
@@ -67,7 +68,10 @@ fn foretold(proxied: &Proxied, from: &str, transport: Transport, to: IpAddr) -> 
         net::address::node_second(1, lab_family(family)),
     ];
     let packet = Packet {
-        source: proxied.ip(from, family),
+        source: match to.is_loopback() {
+            true => to,
+            false => proxied.ip(from, family),
+        },
         destination: to,
         transport,
         origin: match from {
@@ -150,6 +154,13 @@ fn differences(
 #[test]
 fn real_packets_go_where_the_walker_says() {
     let mut proxied = Proxied::new();
+    for family in Family::ALL {
+        let source = proxied.ip("node-1", family);
+        let cluster_ips = net::address::network::cluster_ips(lab_family(family));
+        proxied.dataplane.set_localhost_node_ports(family, Some(source));
+        let cluster_ips = [cluster_ips.parse().unwrap()];
+        proxied.dataplane.set_service_cidrs(family, &cluster_ips);
+    }
     let web = everything(&proxied);
     proxied.update(&web);
     let mut different = Vec::new();
@@ -165,6 +176,22 @@ fn real_packets_go_where_the_walker_says() {
                 different.extend(all.iter().flat_map(|from| differences(&proxied, from, how, to)));
             }
         }
+        for port in [30_080, 30_081, 30_084] {
+            let how = (Transport::To(model, port), protocol);
+            let localhost = match family {
+                Family::V4 => Ipv4Addr::LOCALHOST.into(),
+                Family::V6 => Ipv6Addr::LOCALHOST.into(),
+            };
+            let to = SocketAddr::new(localhost, port);
+            different.extend(differences(&proxied, "node-1", how, to));
+        }
+        let how = (Transport::To(model, 80), protocol);
+        let nobody = SocketAddr::new(net::address::cluster_ip(2, lab_family(family)), 80);
+        different.extend(
+            ["a", "node-1"]
+                .iter()
+                .flat_map(|from| differences(&proxied, from, how, nobody)),
+        );
         let ping = (Transport::Ping { checksum: 80 }, probe::Protocol::Ping);
         let to = SocketAddr::new(addresses(family)[0], 0);
         let all = ["a", "node-1", "client"];

@@ -10,12 +10,16 @@ mod world;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::*;
 use crate::dataplane::nftables::{Config, Nftables};
 use crate::dataplane::{Dataplane, LocalTraffic, NodePortAddresses};
 use crate::model::change::Change;
 use crate::model::cluster::{Cluster, TrafficConfig};
-use crate::model::object::{EndpointSlice, Family, Node as NodeObject, Protocol, Service};
+use crate::model::object::{
+    EndpointSlice, Family, Node as NodeObject, ObjectName, Protocol, Service, ServiceCidr,
+};
 use crate::model::testing;
 
 /// How this node is set up.
@@ -30,11 +34,15 @@ struct Setup {
     interface_addresses: Vec<IpAddr>,
     /// Which of them accept node ports.
     node_port_addresses: [NodePortAddresses; 2],
+    /// What packets to node ports at the loopback address bear as their source; they are not served without.
+    localhost: [Option<IpAddr>; 2],
+    service_cidrs: Vec<IpNet>,
     zone: Option<&'static str>,
 }
 
 impl Default for Setup {
-    /// As in upstream's tests: pods in 10.0.0.0/8, two addresses of each family, node ports at all of them.
+    /// As in upstream's tests: pods in 10.0.0.0/8, ClusterIPs in 172.30.0.0/16, two addresses of each family, node
+    /// ports at all of them.
     fn default() -> Self {
         let pods = |network: &str| LocalTraffic::Cidr(network.parse().unwrap());
         Self {
@@ -43,6 +51,8 @@ impl Default for Setup {
             node_ips: ips("192.168.0.2 2001:db8::2"),
             interface_addresses: ips("192.168.0.2 192.168.1.2 2001:db8::2 2001:db8:1::2"),
             node_port_addresses: [NodePortAddresses::All, NodePortAddresses::All],
+            localhost: ["192.168.0.2", "2001:db8::2"].map(|ip| Some(testing::ip(ip))),
+            service_cidrs: vec!["172.30.0.0/16".parse().unwrap()],
             zone: None,
         }
     }
@@ -63,6 +73,7 @@ impl Node {
     fn new(setup: &Setup) -> Self {
         let dataplane = Nftables::new(Config {
             local_traffic: setup.local_traffic.clone(),
+            localhost_node_ports: setup.localhost != [None, None],
             ..Config::default()
         });
         let mut cluster = Cluster::new(TrafficConfig {
@@ -81,6 +92,10 @@ impl Node {
             },
         };
         node.choose_node_port_addresses(&setup.node_port_addresses);
+        for (family, source) in Family::ALL.into_iter().zip(setup.localhost) {
+            node.dataplane.set_localhost_node_ports(family, source);
+        }
+        node.apply([in_service_cidrs(&setup.service_cidrs)]);
         node
     }
 
@@ -115,6 +130,11 @@ impl Node {
             let view = self.cluster.resolve(&name);
             self.dataplane.update(&name, view.as_ref());
         }
+        if let Some(networks) = self.cluster.take_service_cidrs() {
+            for (family, networks) in Family::ALL.into_iter().zip(&networks) {
+                self.dataplane.set_service_cidrs(family, networks);
+            }
+        }
     }
 
     fn table(&self, family: Family) -> Table {
@@ -145,7 +165,7 @@ impl Node {
             source,
             destination,
             transport,
-            origin: match self.surroundings.node_addresses.contains(&source) {
+            origin: match self.surroundings.is_local(source) {
                 true => Origin::Host,
                 false if from.starts_with("10.180.0.") => Origin::Interface("veth1".to_owned()),
                 false => Origin::Interface("eth0".to_owned()),
@@ -166,6 +186,13 @@ fn in_zone(zone: Option<&str>) -> Change {
     Change::Node(Box::new(NodeObject {
         zone,
         ..NodeObject::default()
+    }))
+}
+
+fn in_service_cidrs(networks: &[IpNet]) -> Change {
+    Change::ServiceCidr(Box::new(ServiceCidr {
+        name: ObjectName::new("", "kubernetes"),
+        cidrs: networks.to_vec(),
     }))
 }
 

@@ -64,7 +64,8 @@ pub(super) fn picked(world: &World, node: &Node, picks: &Picks) -> Vec<Packet> {
     picks.iter().map(pick).collect()
 }
 
-/// A source of the destination's family; none that is said to be the host's and is not.
+/// A source of the destination's family; none that is said to be the host's and is not. Only the loopback address
+/// reaches itself.
 fn from(node: &Node, (ip, interface): (&str, &str), to: IpAddr) -> Option<(IpAddr, Origin)> {
     let ip = testing::ip(ip);
     let origin = match (node.surroundings.is_local(ip), interface) {
@@ -72,7 +73,20 @@ fn from(node: &Node, (ip, interface): (&str, &str), to: IpAddr) -> Option<(IpAdd
         (false, "host") => return None,
         (false, interface) => Origin::Interface(interface.to_owned()),
     };
-    (Family::of(ip) == Family::of(to)).then_some((ip, origin))
+    (Family::of(ip) == Family::of(to) && !to.is_loopback()).then_some((ip, origin))
+}
+
+/// The same packet to every other destination of its family.
+pub(super) fn elsewhere(world: &World, packet: &Packet) -> Vec<Packet> {
+    let destinations = destinations(world);
+    let reachable = |ip: &IpAddr| Family::of(*ip) == packet.family() && !ip.is_loopback();
+    let others = destinations.into_iter().filter(|(ip, _)| reachable(ip));
+    let others = others.map(|(destination, transport)| Packet {
+        destination,
+        transport,
+        ..packet.clone()
+    });
+    others.collect()
 }
 
 /// Where Services are, three times, and once what is beside it: other ports, other protocols, no port at all,
@@ -95,7 +109,9 @@ fn destinations(world: &World) -> Vec<(IpAddr, Transport)> {
             at.extend(service.ports.iter().map(|port| (ip, to(port, port.port))));
         }
         for port in service.ports.iter().filter(|port| port.node_port != 0) {
-            at.extend(node_addresses.iter().map(|ip| (*ip, to(port, port.node_port))));
+            let localhost = ips("127.0.0.1 ::1");
+            let addresses = node_addresses.iter().chain(&localhost);
+            at.extend(addresses.map(|ip| (*ip, to(port, port.node_port))));
         }
     }
     let mut all = [at.clone(), at.clone(), at.clone()].concat();

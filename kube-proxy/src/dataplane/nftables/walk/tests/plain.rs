@@ -48,41 +48,64 @@ struct Endpoint<'a> {
 impl World {
     /// Everything that may become of a packet, each as likely as the other.
     pub(super) fn outcomes(&self, packet: &Packet) -> BTreeSet<Outcome> {
-        let one = |outcome| BTreeSet::from([outcome]);
-        let holder = self.holder(packet, &[Kind::ClusterIp, Kind::LoadBalancerIp, Kind::ExternalIp]);
-        if let Some((service, port, kind)) = holder {
-            if kind == Kind::LoadBalancerIp && !self.may_use(service, packet) {
-                return one(Outcome::Dropped);
-            }
-            return self.served(service, port, kind, packet);
-        }
-        if self.accepts_node_ports(packet.destination)
-            && let Some((service, port, kind)) = self.holder(packet, &[Kind::NodePort])
-        {
-            return self.served(service, port, kind, packet);
-        }
-        let is_live = |service: &Service| {
-            let ip = cluster_ip(service, Family::of(packet.destination));
-            ip == Some(packet.destination) && !service.ports.is_empty()
+        let destination = packet.destination;
+        let outcome = match self.served_by(packet) {
+            Some((service, _, Kind::LoadBalancerIp)) if !self.may_use(service, packet) => Outcome::Dropped,
+            Some((service, port, kind)) => return self.served(service, port, kind, packet),
+            None if self.is_cluster_ip(destination) => Outcome::Rejected,
+            None if self.is_unallocated(destination) => Outcome::Dropped,
+            None => Outcome::NotOurs,
         };
-        match self.services.iter().any(is_live) {
-            true => one(Outcome::Rejected),
-            false => one(Outcome::NotOurs),
-        }
+        BTreeSet::from([outcome])
     }
 
-    /// Clients of the packet's destination stay with their endpoint.
-    pub(super) fn has_affinity(&self, packet: &Packet) -> bool {
-        let all = [
-            Kind::ClusterIp,
-            Kind::LoadBalancerIp,
-            Kind::ExternalIp,
-            Kind::NodePort,
-        ];
-        let holder = self
-            .holder(packet, &all[..3])
-            .or_else(|| self.holder(packet, &all[3..]));
-        holder.is_some_and(|(service, ..)| service.session_affinity.is_some())
+    /// Which list of which ServicePort a client stays with an endpoint of, if it does: its name, and whether it
+    /// is the list of this node's endpoints. The addresses of a ServicePort are one to its clients.
+    pub(super) fn affinity(&self, packet: &Packet) -> Option<(&ObjectName, &ServicePort, bool)> {
+        let (service, port, kind) = self.served_by(packet)?;
+        if kind == Kind::LoadBalancerIp && !self.may_use(service, packet) {
+            return None;
+        }
+        let (local, _) = self.entitled(service, kind, packet);
+        service.session_affinity.map(|_| (&service.name, port, local))
+    }
+
+    /// Who has the packet's destination: an address, or else a node port of this node's addresses.
+    fn served_by(&self, packet: &Packet) -> Option<(&Service, &ServicePort, Kind)> {
+        if packet.destination.is_loopback() {
+            return self.served_at_loopback(packet);
+        }
+        let by_address = [Kind::ClusterIp, Kind::LoadBalancerIp, Kind::ExternalIp];
+        let by_node_port = || match self.accepts_node_ports(packet.destination) {
+            true => self.holder(packet, &[Kind::NodePort]),
+            false => None,
+        };
+        self.holder(packet, &by_address).or_else(by_node_port)
+    }
+
+    /// Node ports are at the loopback address for processes of this host, by TCP and UDP, as long as there are
+    /// endpoints for them.
+    fn served_at_loopback(&self, packet: &Packet) -> Option<(&Service, &ServicePort, Kind)> {
+        self.setup.localhost[Family::of(packet.destination) as usize]?;
+        let is_sctp = matches!(packet.transport, Transport::To(Protocol::Sctp, _));
+        let at_localhost = ips("127.0.0.1 ::1").contains(&packet.destination);
+        let (service, port, kind) = self.holder(packet, &[Kind::NodePort])?;
+        let served = self.served(service, port, kind, packet);
+        let goes_on = matches!(served.first(), Some(Outcome::To { .. }));
+        (at_localhost && !is_sctp && goes_on).then_some((service, port, kind))
+    }
+
+    fn is_cluster_ip(&self, ip: IpAddr) -> bool {
+        let has =
+            |service: &Service| cluster_ip(service, Family::of(ip)) == Some(ip) && !service.ports.is_empty();
+        self.services.iter().any(has)
+    }
+
+    fn is_unallocated(&self, ip: IpAddr) -> bool {
+        self.setup
+            .service_cidrs
+            .iter()
+            .any(|network| network.contains(&ip))
     }
 
     /// Who has the packet's destination, in one of these ways.
@@ -139,7 +162,7 @@ impl World {
         };
         match is_pod {
             true => Class::Pod,
-            false if self.is_of_this_node(packet.source) => Class::Host,
+            false if packet.source.is_loopback() || self.is_of_this_node(packet.source) => Class::Host,
             false => Class::Other,
         }
     }
@@ -148,7 +171,29 @@ impl World {
         &self.setup.local_traffic[Family::of(packet.source) as usize]
     }
 
-    /// The table of who gets which endpoints, and whose source is replaced.
+    /// The table of who gets which endpoints (those of this node only, or all), and whose source is replaced.
+    fn entitled(&self, service: &Service, kind: Kind, packet: &Packet) -> (bool, bool) {
+        let (class, detects) = (
+            self.class(packet),
+            *self.detector(packet) != LocalTraffic::Unknown,
+        );
+        match kind {
+            Kind::ClusterIp => {
+                let local = service.internal_traffic_policy == TrafficPolicy::Local;
+                (
+                    local,
+                    self.setup.masquerade_all || (detects && class != Class::Pod),
+                )
+            }
+            _ => match (external_policy(service), class) {
+                (TrafficPolicy::Cluster, _) => (false, true),
+                (TrafficPolicy::Local, Class::Pod) => (false, false),
+                (TrafficPolicy::Local, Class::Host) => (false, true),
+                (TrafficPolicy::Local, Class::Other) => (true, false),
+            },
+        }
+    }
+
     fn served(
         &self,
         service: &Service,
@@ -157,26 +202,10 @@ impl World {
         packet: &Packet,
     ) -> BTreeSet<Outcome> {
         let endpoints = self.endpoints(service, port, Family::of(packet.destination));
-        let cluster = in_cluster(&endpoints, self.setup.zone);
-        let local = on_this_node(&endpoints);
-        let (class, detects) = (
-            self.class(packet),
-            *self.detector(packet) != LocalTraffic::Unknown,
-        );
-        let (list, masquerade) = match kind {
-            Kind::ClusterIp => {
-                let masquerade = self.setup.masquerade_all || (detects && class != Class::Pod);
-                match service.internal_traffic_policy {
-                    TrafficPolicy::Cluster => (&cluster, masquerade),
-                    TrafficPolicy::Local => (&local, masquerade),
-                }
-            }
-            _ => match (external_policy(service), class) {
-                (TrafficPolicy::Cluster, _) => (&cluster, true),
-                (TrafficPolicy::Local, Class::Pod) => (&cluster, false),
-                (TrafficPolicy::Local, Class::Host) => (&cluster, true),
-                (TrafficPolicy::Local, Class::Other) => (&local, false),
-            },
+        let (local, masquerade) = self.entitled(service, kind, packet);
+        let list = match local {
+            true => on_this_node(&endpoints),
+            false => in_cluster(&endpoints, self.setup.zone),
         };
         if list.is_empty() {
             let somewhere = endpoints.iter().any(|endpoint| is_usable(endpoint.held));

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::packets::{any_picks, picked};
+use super::packets::{any_picks, elsewhere, picked};
 use super::plain::World;
-use super::world::{any_node_port_addresses, any_service, any_slice, any_world, any_zone};
+use super::world::{any_node_port_addresses, any_service, any_service_cidrs, any_slice, any_world, any_zone};
 use super::*;
 use crate::model::change::Kind;
 use crate::model::object::ObjectName;
@@ -22,6 +23,13 @@ fn outcomes(paths: &[Path]) -> BTreeSet<Outcome> {
 fn walk(table: &Table, packet: &Packet, surroundings: &Surroundings) -> Result<Vec<Path>, TestCaseError> {
     let paths = table.walk(packet, surroundings);
     paths.map_err(|error| TestCaseError::fail(format!("{packet:?}: {error:#}")))
+}
+
+fn endpoint(outcome: Outcome) -> Option<SocketAddr> {
+    match outcome {
+        Outcome::To { endpoint, .. } => Some(endpoint),
+        _ => None,
+    }
 }
 
 /// What a packet meets where this is remembered.
@@ -74,7 +82,7 @@ fn next_packet(
 ) -> Result<Vec<Path>, TestCaseError> {
     let paths = walk(table, packet, &remembering(node, &before.memory))?;
     let all = world.outcomes(packet);
-    let expected = match world.has_affinity(packet) && all.contains(&before.outcome) {
+    let expected = match world.affinity(packet).is_some() && all.contains(&before.outcome) {
         true => BTreeSet::from([before.outcome]),
         false => all,
     };
@@ -113,6 +121,7 @@ enum Step {
     NoService(ObjectName),
     NoSlice(ObjectName),
     Zone(Option<&'static str>),
+    ServiceCidrs(Vec<IpNet>),
     NodePorts([NodePortAddresses; 2]),
 }
 
@@ -127,6 +136,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => service.prop_map(|(namespace, name)| Step::NoService(ObjectName::new(namespace, name))),
         2 => slice.prop_map(|(namespace, name)| Step::NoSlice(ObjectName::new(namespace, name))),
         1 => any_zone().prop_map(Step::Zone),
+        1 => any_service_cidrs().prop_map(Step::ServiceCidrs),
         1 => any_node_port_addresses().prop_map(Step::NodePorts),
     ]
 }
@@ -174,6 +184,10 @@ impl Step {
                 world.setup.zone = zone;
                 node.apply([in_zone(zone)]);
             }
+            Self::ServiceCidrs(networks) => {
+                node.apply([in_service_cidrs(&networks)]);
+                world.setup.service_cidrs = networks;
+            }
             Self::NodePorts(chosen) => {
                 node.choose_node_port_addresses(&chosen);
                 world.setup.node_port_addresses = chosen;
@@ -192,9 +206,9 @@ proptest! {
         for packet in picked(&world, &node, &picks) {
             let table = &tables[packet.family() as usize];
             for path in first_packet(&world, &node, table, &packet)? {
-                match world.has_affinity(&packet) {
-                    true => drop(next_packet(&world, &node, table, &packet, &path)?),
-                    false => prop_assert!(path.memory.is_empty(), "{packet:?} is remembered"),
+                match world.affinity(&packet) {
+                    Some(_) => drop(next_packet(&world, &node, table, &packet, &path)?),
+                    None => prop_assert!(path.memory.is_empty(), "{packet:?} is remembered"),
                 }
             }
             established(&node, table, &packet)?;
@@ -221,6 +235,30 @@ proptest! {
             );
             let what = format!("{packet:?}\n{}but\n{}", trails(&changed), trails(&from_start));
             prop_assert_eq!(shares(&changed), shares(&from_start), "{}", what);
+        }
+    }
+
+    #[test]
+    fn clients_stay_with_their_endpoint_at_all_addresses_of_a_port(world in any_world(), picks in any_picks(24)) {
+        let node = world.node();
+        let tables = Family::ALL.map(|family| node.table(family));
+        for packet in picked(&world, &node, &picks) {
+            let (table, list) = (&tables[packet.family() as usize], world.affinity(&packet));
+            // Of the loopback address, packets of another source are known.
+            if list.is_none() || packet.destination.is_loopback() {
+                continue;
+            }
+            let others = elsewhere(&world, &packet).into_iter();
+            let others: Vec<_> = others.filter(|other| world.affinity(other) == list).collect();
+            for path in walk(table, &packet, &node.surroundings)? {
+                let surroundings = remembering(&node, &path.memory);
+                for other in &others {
+                    let paths = walk(table, other, &surroundings)?;
+                    let endpoints = outcomes(&paths).into_iter().map(endpoint).collect();
+                    let what = format!("{packet:?} before {other:?}\n{}", trails(&paths));
+                    prop_assert_eq!(BTreeSet::from([endpoint(path.outcome)]), endpoints, "{}", what);
+                }
+            }
         }
     }
 

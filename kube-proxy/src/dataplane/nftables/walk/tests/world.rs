@@ -191,23 +191,51 @@ pub(super) fn any_setup() -> impl Strategy<Value = Setup> {
     ];
     let node_ips = select(vec!["192.168.0.2 2001:db8::2", "192.168.0.2", ""]);
     let masquerade_all = prop::bool::weighted(0.25);
-    let rest = (
-        any_node_port_addresses(),
-        node_ips,
+    let localhost = select(vec![
+        [None, None],
+        [None, Some("2001:db8::2")],
+        ["192.168.0.2", "2001:db8::2"].map(Some),
+    ]);
+    let addresses = (node_ips, any::<bool>(), any_node_port_addresses(), localhost);
+    (
+        detectors,
         masquerade_all,
-        any::<bool>(),
+        addresses,
+        any_service_cidrs(),
         any_zone(),
-    );
-    (detectors, rest).prop_map(
-        |(local_traffic, (node_ports, node_ips, masquerade_all, held, zone))| Setup {
-            local_traffic,
-            masquerade_all,
-            node_ips: ips(node_ips),
-            interface_addresses: ips(&format!("{INTERFACE_ADDRESSES} {}", if held { HELD } else { "" })),
-            node_port_addresses: node_ports,
-            zone,
-        },
     )
+        .prop_map(
+            |(local_traffic, masquerade_all, addresses, service_cidrs, zone)| {
+                let (node_ips, held, node_port_addresses, localhost) = addresses;
+                Setup {
+                    local_traffic,
+                    masquerade_all,
+                    node_ips: ips(node_ips),
+                    interface_addresses: ips(&format!(
+                        "{INTERFACE_ADDRESSES} {}",
+                        if held { HELD } else { "" }
+                    )),
+                    node_port_addresses,
+                    localhost: localhost.map(|ip| ip.map(testing::ip)),
+                    service_cidrs,
+                    zone,
+                }
+            },
+        )
+}
+
+pub(super) fn any_service_cidrs() -> impl Strategy<Value = Vec<IpNet>> {
+    let networks = |list: &str| {
+        list.split_whitespace()
+            .map(|network| network.parse().unwrap())
+            .collect()
+    };
+    select(vec![
+        networks(""),
+        networks("10.96.0.0/16 fd00:96::/112"),
+        networks("10.96.0.0/30 10.96.0.8/29"),
+        networks("fd00:96::/112 10.96.0.8/31 10.96.0.9/32"),
+    ])
 }
 
 pub(super) fn any_node_port_addresses() -> impl Strategy<Value = [NodePortAddresses; 2]> {

@@ -66,7 +66,11 @@ fn a_cluster_ip_leads_to_the_endpoints_of_the_port_and_of_no_other() {
         (POD, "ping 172.30.0.41", "rejected"),
         (HOST, "ping 172.30.0.41", "rejected"),
         (CLIENT, "SCTP 172.30.0.41:80", "rejected"),
-        (POD, "TCP 172.30.0.40:80", "not ours"),
+        // Nobody's, of those that ClusterIPs come from, and of others.
+        (POD, "TCP 172.30.0.40:80", "dropped"),
+        (HOST, "ping 172.30.0.40", "dropped"),
+        (CLIENT, "UDP 172.30.255.255:80", "dropped"),
+        (POD, "TCP 172.31.0.0:80", "not ours"),
         // Not by way of a Service: whatever goes to an endpoint itself is left alone.
         ("10.180.0.1", "TCP 10.180.0.1:80", "not ours"),
         (CLIENT, "TCP 10.180.0.1:80", "not ours"),
@@ -185,6 +189,44 @@ fn node_ports_are_served_at_the_chosen_addresses() {
     }
 }
 
+/// NodePorts: localhost.
+#[test]
+fn node_ports_are_served_at_the_loopback_address_unless_that_is_switched_off() {
+    let web = service(
+        "ns/web",
+        "172.30.0.41 fd00:172:30::41",
+        "p/TCP:80:3001 s/SCTP:80:3001",
+    );
+    let local = service("ns/local", "172.30.0.42", "p/UDP:80:3002")
+        .of_type(ServiceType::NodePort)
+        .with_policies(Anywhere, Local);
+    let empty = service("ns/empty", "172.30.0.43", "p/TCP:80:3003");
+    let slices = [
+        slice("ns/web-4", "web", "p/TCP:80 s/SCTP:80", &["10.180.0.1 local"]),
+        slice("ns/web-6", "web", "p/TCP:80", &["fd00:10:180::1 local"]),
+        slice("ns/local-4", "local", "p/UDP:80", &["10.180.2.1"]),
+    ];
+    let (localhost, localhost6) = ("127.0.0.1", "::1");
+    let cases = [
+        (localhost, "TCP 127.0.0.1:3001", "10.180.0.1:80 masqueraded"),
+        (localhost6, "TCP [::1]:3001", "[fd00:10:180::1]:80 masqueraded"),
+        (localhost, "UDP 127.0.0.1:3002", "10.180.2.1:80 masqueraded"),
+        (localhost, "TCP 127.0.0.1:3003", "not ours"),
+        (localhost, "TCP 127.0.0.1:3002", "not ours"),
+        (localhost, "SCTP 127.0.0.1:3001", "not ours"),
+        (localhost, "TCP 127.0.0.2:3001", "not ours"),
+    ];
+    let services = [web, local, empty];
+    let node = Node::with(&Setup::default(), &services, &slices);
+    expect(&node, "switched on", &cases);
+    let setup = Setup {
+        localhost: [None, None],
+        ..Setup::default()
+    };
+    let off = cases.map(|(from, to, _)| (from, to, "not ours"));
+    expect(&Node::with(&setup, &services, &slices), "switched off", &off);
+}
+
 /// LoadBalancerIngressRouteTypeProxy, and ExternalName Services.
 #[test]
 fn addresses_that_the_load_balancer_rewrites_itself_are_left_alone() {
@@ -195,7 +237,8 @@ fn addresses_that_the_load_balancer_rewrites_itself_are_left_alone() {
     let alias = full().of_type(ServiceType::ExternalName);
     let node = node_of(&alias, &["10.180.0.1 local"]);
     let cases = [
-        (POD, "TCP 172.30.0.41:80", "not ours"),
+        // Such a Service has no ClusterIP, whatever is left over in the field.
+        (POD, "TCP 172.30.0.41:80", "dropped"),
         (CLIENT, "TCP 192.168.99.11:80", "not ours"),
     ];
     expect(&node, "ExternalName", &cases);
