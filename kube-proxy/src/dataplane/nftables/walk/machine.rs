@@ -106,6 +106,7 @@ impl<'a> Machine<'a> {
             share: 1.0,
             trail: self.trail,
             memory: self.memory,
+            source: self.packet.source,
             mark: self.packet.mark,
             priority: self.priority,
         }

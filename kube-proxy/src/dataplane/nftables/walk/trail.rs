@@ -35,7 +35,9 @@ pub(in super::super) struct Path {
     pub(in super::super) trail: Vec<Step>,
     /// What rules remember afterwards.
     pub(in super::super) memory: Memory,
-    /// The mark that the packet has at the end.
+    /// The packet's source address at the end, not yet masqueraded.
+    pub(in super::super) source: IpAddr,
+    /// The mark that it has then.
     pub(in super::super) mark: u32,
     /// Its priority for queueing then.
     pub(in super::super) priority: u32,

@@ -76,22 +76,25 @@ fn from(node: &Node, (ip, interface): (&str, &str), to: IpAddr) -> Option<(IpAdd
     (Family::of(ip) == Family::of(to) && !to.is_loopback()).then_some((ip, origin))
 }
 
-/// The same packet to every other destination of its family.
+/// The same packet to every place of its family where Services are.
 pub(super) fn elsewhere(world: &World, packet: &Packet) -> Vec<Packet> {
-    let destinations = destinations(world);
     let reachable = |ip: &IpAddr| Family::of(*ip) == packet.family() && !ip.is_loopback();
-    let others = destinations.into_iter().filter(|(ip, _)| reachable(ip));
-    let others = others.map(|(destination, transport)| Packet {
-        destination,
-        transport,
-        ..packet.clone()
-    });
-    others.collect()
+    let mut others: Vec<Packet> = Vec::new();
+    for (destination, transport) in frontends(world).into_iter().filter(|(ip, _)| reachable(ip)) {
+        let other = Packet {
+            destination,
+            transport,
+            ..packet.clone()
+        };
+        if !others.contains(&other) {
+            others.push(other);
+        }
+    }
+    others
 }
 
-/// Where Services are, three times, and once what is beside it: other ports, other protocols, no port at all,
-/// endpoints themselves, other nodes, addresses that nobody has.
-fn destinations(world: &World) -> Vec<(IpAddr, Transport)> {
+/// Where Services are; those of load balancers three times, since most can happen there.
+fn frontends(world: &World) -> Vec<(IpAddr, Transport)> {
     let mut at = Vec::new();
     let node_addresses = [
         world.setup.interface_addresses.clone(),
@@ -114,6 +117,13 @@ fn destinations(world: &World) -> Vec<(IpAddr, Transport)> {
             at.extend(addresses.map(|ip| (*ip, to(port, port.node_port))));
         }
     }
+    at
+}
+
+/// Where Services are, three times, and once what is beside it: other ports, other protocols, no port at all,
+/// endpoints themselves, addresses that nobody has.
+fn destinations(world: &World) -> Vec<(IpAddr, Transport)> {
+    let at = frontends(world);
     let mut all = [at.clone(), at.clone(), at.clone()].concat();
     for (ip, transport) in at {
         let beside = match transport {

@@ -371,6 +371,7 @@ fn a_process_of_the_host_is_led_from_the_loopback_address_to_the_endpoints_and_n
     };
     let (localhost, to) = ("127.0.0.1", "TCP 127.0.0.1:30080");
     let outside = || Origin::Interface("eth0".to_owned());
+    node.dataplane.set_localhost_node_ports(Family::V4, None);
     assert_eq!(answer(&node, localhost, to, Origin::Host), "not ours");
     let source = Some(testing::ip(HOST));
     node.dataplane.set_localhost_node_ports(Family::V4, source);

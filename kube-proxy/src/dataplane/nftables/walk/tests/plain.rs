@@ -59,15 +59,17 @@ impl World {
         BTreeSet::from([outcome])
     }
 
-    /// Which list of which ServicePort a client stays with an endpoint of, if it does: its name, and whether it
-    /// is the list of this node's endpoints. The addresses of a ServicePort are one to its clients.
-    pub(super) fn affinity(&self, packet: &Packet) -> Option<(&ObjectName, &ServicePort, bool)> {
+    /// Which list of which ServicePort a client stays with an endpoint of, if it does: Service, port and protocol,
+    /// and whether it is the list of this node's endpoints. Its addresses are all one.
+    pub(super) fn affinity(&self, packet: &Packet) -> Option<(&ObjectName, &str, Protocol, bool)> {
         let (service, port, kind) = self.served_by(packet)?;
         if kind == Kind::LoadBalancerIp && !self.may_use(service, packet) {
             return None;
         }
         let (local, _) = self.entitled(service, kind, packet);
-        service.session_affinity.map(|_| (&service.name, port, local))
+        service
+            .session_affinity
+            .map(|_| (&service.name, &*port.name, port.protocol, local))
     }
 
     /// Who has the packet's destination: an address, or else a node port of this node's addresses.
