@@ -150,6 +150,10 @@ fn terminating_endpoints_serve_where_there_are_no_others() {
             &[(POD, "TCP 172.30.0.41:80", local)],
         );
     }
+    // Of a list of this node only, and reaching itself all the same.
+    let node = node_of(&full().with_policies(Local, Anywhere), STEPS[1].1);
+    let itself = ("10.180.0.1", "TCP 172.30.0.41:80", "10.180.0.1:80 masqueraded");
+    expect(&node, "hairpin", &[itself]);
 }
 
 /// Who gets which endpoints as configured, without a detector of pods, with masqueradeAll, and with both; a `+` is
