@@ -4,6 +4,8 @@
 pub mod iptables;
 pub mod nftables;
 mod retry;
+#[cfg(test)]
+mod walk;
 
 use std::net::IpAddr;
 use std::time::Duration;

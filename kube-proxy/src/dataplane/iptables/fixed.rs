@@ -1,6 +1,9 @@
 //! The chains and rules that do not depend on Services, and the jumps to them from the kernel's own chains.
 
+use std::net::Ipv4Addr;
+
 use super::entry::{Shared, Table};
+use crate::dataplane::NodePortAddresses;
 use crate::model::object::Family;
 
 /// The chain by which a flush from outside is noticed: nobody else makes it, and a flush takes it along.
@@ -204,8 +207,9 @@ impl Fixed {
         rules
     }
 
-    /// The rules that end a shared chain, given which local addresses accept node ports.
-    pub(super) fn last_rules(&self, chain: Shared, node_ports: &[String]) -> Vec<String> {
+    /// The rules that end a shared chain, given which local addresses accept node ports. Where they are chosen and
+    /// node ports are served at 127.0.0.0/8 all the same, its first address was chosen as well.
+    pub(super) fn last_rules(&self, chain: Shared, node_ports: &NodePortAddresses) -> Vec<String> {
         if chain != Shared::Services {
             return Vec::new();
         }
@@ -213,8 +217,10 @@ impl Fixed {
         let to = |selects: &str, more: &str| {
             format!("{selects}-m comment --comment \"{note}\" {more}-j KUBE-NODEPORTS")
         };
-        if !node_ports.is_empty() {
-            return node_ports.iter().map(|ip| to(&format!("-d {ip} "), "")).collect();
+        if let NodePortAddresses::Only(addresses) = node_ports {
+            let localhost = self.guards_localhost().then_some(Ipv4Addr::LOCALHOST.into());
+            let addresses = localhost.iter().chain(addresses);
+            return addresses.map(|ip| to(&format!("-d {ip} "), "")).collect();
         }
         let loopback = match (self.family, self.localhost) {
             (Family::V4, true) => "",

@@ -30,6 +30,8 @@ mod restore;
 #[cfg(test)]
 mod tests;
 mod tools;
+#[cfg(test)]
+pub(in crate::dataplane) mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -93,7 +95,7 @@ struct State {
     shared: BTreeSet<(Shared, Arc<str>)>,
     /// Chains of endpoints.
     endpoints: usize,
-    node_ports: Vec<String>,
+    node_ports: NodePortAddresses,
     changed: Changed,
     /// Everything has to be written.
     full: bool,
@@ -137,7 +139,7 @@ impl Iptables {
             off: !config.families.contains(&family),
             shared: BTreeSet::new(),
             endpoints: 0,
-            node_ports: Vec::new(),
+            node_ports: NodePortAddresses::All,
             changed: Changed::default(),
             full: true,
             refused: BTreeMap::new(),
@@ -214,12 +216,8 @@ impl Dataplane for Iptables {
 
     fn set_node_port_addresses(&mut self, family: Family, addresses: NodePortAddresses) {
         let state = &mut self.families[family as usize];
-        let node_ports = match addresses {
-            NodePortAddresses::All => Vec::new(),
-            NodePortAddresses::Only(addresses) => addresses.iter().map(IpAddr::to_string).collect(),
-        };
-        if state.node_ports != node_ports {
-            state.node_ports = node_ports;
+        if state.node_ports != addresses {
+            state.node_ports = addresses;
             state.changed.shared.insert(Shared::Services);
         }
     }

@@ -3,6 +3,7 @@
 //! A view has been decided to the end, so this only translates. Rules are written in the order in which
 //! `iptables-save` prints their parts.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -36,7 +37,7 @@ struct Line(String);
 /// comment.
 pub(super) fn plan(view: &ServiceView, node: &Node, terse: [bool; 2]) -> Vec<(Key, Value)> {
     let mut entries = Vec::new();
-    for port in &view.ports {
+    for port in &*one_a_name(&view.ports) {
         let planned = Port {
             port,
             name: PortName::new(&view.name, &port.port_name, port.protocol),
@@ -61,6 +62,34 @@ pub(super) fn plan(view: &ServiceView, node: &Node, terse: [bool; 2]) -> Vec<(Ke
         }
     }
     entries
+}
+
+/// Chains are called after the name and protocol of a port, so ports that share both share their chains. No API server
+/// lets a Service have such ports; a manifest may.
+fn one_a_name(ports: &[ServicePortView]) -> Cow<'_, [ServicePortView]> {
+    let named = |port: &ServicePortView| (port.family, port.protocol, port.port_name.clone());
+    let names: BTreeSet<_> = ports.iter().map(named).collect();
+    if names.len() == ports.len() {
+        return Cow::Borrowed(ports);
+    }
+    let mut merged: Vec<ServicePortView> = Vec::with_capacity(names.len());
+    for port in ports {
+        let Some(first) = merged.iter_mut().find(|first| named(first) == named(port)) else {
+            merged.push(port.clone());
+            continue;
+        };
+        first.addresses.extend(port.addresses.iter().cloned());
+        // The same endpoints, or none where no address of the port leads to them.
+        for (list, other) in [
+            (&mut first.cluster_endpoints, &port.cluster_endpoints),
+            (&mut first.local_endpoints, &port.local_endpoints),
+        ] {
+            if list.is_empty() {
+                list.clone_from(other);
+            }
+        }
+    }
+    Cow::Owned(merged)
 }
 
 fn shared(family: Family, chain: Shared, rules: String) -> (Key, Value) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::entry::{Key, Shared, Table, Value};
 use super::fixed::{CANARY, Fixed};
 use super::name::belongs_to_a_service;
+use crate::dataplane::NodePortAddresses;
 use crate::model::ledger::Ledger;
 use crate::model::object::{Family, ObjectName};
 
@@ -31,8 +32,7 @@ pub(super) struct Desired<'a> {
     pub(super) ledger: &'a Ledger<Key, Value>,
     /// The rules in shared chains.
     pub(super) shared: &'a BTreeSet<(Shared, Arc<str>)>,
-    /// The local addresses that accept node ports; all when empty.
-    pub(super) node_ports: &'a [String],
+    pub(super) node_ports: &'a NodePortAddresses,
     /// Services that are left out because they were refused.
     pub(super) left_out: &'a BTreeSet<ObjectName>,
 }

@@ -66,7 +66,7 @@ mod takeover;
 mod tests;
 mod transaction;
 #[cfg(test)]
-mod walk;
+pub(in crate::dataplane) mod walk;
 
 use std::net::IpAddr;
 use std::time::Instant;

@@ -8,7 +8,8 @@ use lab::probe::{self, Outcome as Seen, RefusedBy, Request};
 
 use super::packets::{Proxied, families_and_protocols, lab_family, service_address, service_port};
 use super::*;
-use crate::dataplane::nftables::walk::{Connection, Origin, Outcome, Packet, Surroundings, Table, Transport};
+use crate::dataplane::nftables::walk::Table;
+use crate::dataplane::walk::{Connection, Origin, Outcome, Packet, Surroundings, Transport, walk};
 
 /// The port whose load-balancer address has source ranges.
 const RESTRICTED: u16 = 83;
@@ -86,7 +87,7 @@ fn foretold(proxied: &Proxied, from: &str, transport: Transport, to: IpAddr) -> 
         ..Surroundings::default()
     };
     let table = Table::planned(&proxied.dataplane, family).unwrap();
-    let paths = table.walk(&packet, &surroundings).unwrap();
+    let paths = walk(&table, &packet, &surroundings).unwrap();
     let word = |outcome: Outcome| match outcome {
         Outcome::To {
             endpoint,

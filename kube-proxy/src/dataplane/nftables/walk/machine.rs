@@ -1,16 +1,13 @@
 //! One packet among the rules: chains, rules and registers.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context, bail, ensure};
 
-use super::hooks::{Choices, Hook, Surroundings};
-use super::packet::{Connection, Origin, Packet};
-use super::set::{Memory, Verdict};
+use super::set::Verdict;
 use super::table::Table;
-use super::trail::{Effect, Outcome, Path, Step};
 use crate::dataplane::nftables::expr::Register;
 use crate::dataplane::nftables::rules::{ChainRules, Hook as Place, Rule};
+use crate::dataplane::walk::{Effect, Fate, Hook, Rules, Step, Traveller};
+use crate::model::object::Family;
 
 /// Chains that lead to chains: the kernel refuses more.
 const DEEPEST: usize = 16;
@@ -18,37 +15,14 @@ const DEEPEST: usize = 16;
 const CONNTRACK: i32 = -200;
 const REGISTERS: usize = 16;
 
-/// A packet on its way.
-pub(super) struct Machine<'a> {
+/// A packet in one of the chains at a hook.
+pub(super) struct Machine<'a, 'b> {
     pub(super) table: &'a Table,
-    pub(super) surroundings: &'a Surroundings,
-    pub(super) choices: &'a mut Choices,
-    /// The packet as it is now.
-    pub(super) packet: Packet,
-    pub(super) priority: u32,
-    pub(super) memory: Memory,
-    /// The endpoint that it was sent to.
-    pub(super) redirected: Option<SocketAddr>,
-    /// Its destination became another one.
-    pub(super) has_new_destination: bool,
-    pub(super) masqueraded: bool,
-    /// Conntrack has settled what its addresses become.
-    pub(super) settled: bool,
-    /// Where it is.
-    pub(super) hook: Hook,
+    pub(super) on: &'a mut Traveller<'b>,
     pub(super) place: Place,
     pub(super) registers: Registers,
     /// The rule that looks at it.
     pub(super) step: Step,
-    trail: Vec<Step>,
-}
-
-/// What a hook's chain made of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    Accepted,
-    Rejected,
-    Dropped,
 }
 
 /// How an expression ends.
@@ -63,60 +37,37 @@ pub(super) enum End {
     Fate(Fate),
 }
 
-impl<'a> Machine<'a> {
-    pub(super) fn new(
-        table: &'a Table,
-        packet: &Packet,
-        surroundings: &'a Surroundings,
-        choices: &'a mut Choices,
-    ) -> Self {
-        let has_new_destination = matches!(
-            packet.connection,
-            Connection::Established {
-                redirected: Some(_),
-                ..
+impl Rules for Table {
+    fn family(&self) -> Family {
+        self.family
+    }
+
+    fn pass(&self, traveller: &mut Traveller<'_>) -> anyhow::Result<Fate> {
+        for (place, chain) in self.hooked(traveller.hook as u32) {
+            let fate = Machine::new(self, traveller, place).call(chain);
+            let fate = fate.with_context(|| format!("in chain {}", chain.name))?;
+            if fate != Fate::Accepted {
+                return Ok(fate);
             }
-        );
+        }
+        Ok(Fate::Accepted)
+    }
+}
+
+impl<'a, 'b> Machine<'a, 'b> {
+    pub(super) fn new(table: &'a Table, on: &'a mut Traveller<'b>, place: Place) -> Self {
         Self {
             table,
-            surroundings,
-            choices,
-            packet: packet.clone(),
-            priority: 0,
-            memory: surroundings.memory.clone(),
-            redirected: None,
-            has_new_destination,
-            masqueraded: false,
-            settled: packet.connection != Connection::New,
-            hook: Hook::Prerouting,
-            place: Place {
-                kind: "",
-                number: 0,
-                priority: 0,
-            },
+            on,
+            place,
             registers: Registers::default(),
             step: Step::default(),
-            trail: Vec::new(),
         }
     }
 
-    pub(super) fn into_path(self, outcome: Outcome) -> Path {
-        Path {
-            outcome,
-            share: 1.0,
-            trail: self.trail,
-            memory: self.memory,
-            source: self.packet.source,
-            mark: self.packet.mark,
-            priority: self.priority,
-        }
-    }
-
-    /// Calls one of the chains at a hook.
-    pub(super) fn call(&mut self, hook: Hook, place: Place, chain: &ChainRules) -> anyhow::Result<Fate> {
-        (self.hook, self.place) = (hook, place);
-        if place.kind == "nat" && self.settled {
-            self.settle();
+    /// Calls a chain at a hook.
+    fn call(&mut self, chain: &ChainRules) -> anyhow::Result<Fate> {
+        if self.place.kind == "nat" && self.on.passes_nat_by() {
             return Ok(Fate::Accepted);
         }
         match self.chain(chain, 0)? {
@@ -128,41 +79,9 @@ impl<'a> Machine<'a> {
 
     /// Conntrack sees the packet before this chain.
     pub(super) fn is_tracked(&self) -> bool {
-        let sees_first = matches!(self.hook, Hook::Prerouting | Hook::Output);
-        let is_back = self.settled && self.hook == Hook::Prerouting;
+        let sees_first = matches!(self.on.hook, Hook::Prerouting | Hook::Output);
+        let is_back = self.on.settled && self.on.hook == Hook::Prerouting;
         !sees_first || is_back || self.place.priority > CONNTRACK
-    }
-
-    /// Does to a packet of a known connection what was done to the first one.
-    fn settle(&mut self) {
-        let Connection::Established {
-            redirected,
-            masqueraded,
-        } = self.packet.connection
-        else {
-            return;
-        };
-        match (self.hook, redirected) {
-            (Hook::Prerouting | Hook::Output, Some(to)) => self.redirect(to),
-            (Hook::Postrouting, _) => self.masqueraded = masqueraded,
-            _ => {}
-        }
-    }
-
-    pub(super) fn redirect(&mut self, to: SocketAddr) {
-        let before = self.packet.clone();
-        self.packet.redirect(to);
-        self.has_new_destination |= self.packet != before;
-        self.redirected = Some(to);
-    }
-
-    /// The name of the interface that the packet came in through; none for the host's own packets.
-    pub(super) fn input_interface(&self) -> anyhow::Result<&str> {
-        match (&self.packet.origin, self.hook) {
-            (_, Hook::Postrouting) => bail!("kernels do not agree on the input interface at postrouting"),
-            (Origin::Host, _) => Ok(""),
-            (Origin::Interface(name), _) => Ok(name),
-        }
     }
 
     /// Carries out a chain, and those that it leads to. [`End::Next`]: back to where it was called.
@@ -194,7 +113,7 @@ impl<'a> Machine<'a> {
         self.registers = Registers::default();
         self.step = Step {
             chain: chain.name.clone(),
-            comment: rule.comment,
+            comment: rule.comment.into(),
             ..Step::default()
         };
         for (number, expr) in (1..).zip(&rule.exprs) {
@@ -228,7 +147,7 @@ impl<'a> Machine<'a> {
     fn leave_step(&mut self) {
         let step = std::mem::take(&mut self.step);
         if !step.elements.is_empty() || !step.effects.is_empty() {
-            self.trail.push(step);
+            self.on.trail.push(step);
         }
     }
 }

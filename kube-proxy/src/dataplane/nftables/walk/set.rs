@@ -1,6 +1,6 @@
 //! A set or map as the kernel would hold it: read from the bytes that declare it and its elements.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use anyhow::{Context, bail, ensure};
 
@@ -18,9 +18,6 @@ const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 const NFT_SET_EVAL: u32 = 0x20;
 /// `NFT_DATA_VERDICT`.
 const VERDICT: u32 = 0xffff_ff00;
-
-/// What rules wrote into maps: by map and key, the value. Time does not pass, so nothing is ever forgotten.
-pub(in super::super) type Memory = BTreeMap<(&'static str, Vec<u8>), Vec<u8>>;
 
 /// A set or map with what is planned to be in it.
 #[derive(Debug)]

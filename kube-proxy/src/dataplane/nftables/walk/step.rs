@@ -4,26 +4,27 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, bail, ensure};
 
-use super::hooks::Hook;
-use super::machine::{End, Fate, Machine};
-use super::packet::Connection;
+use super::header;
+use super::machine::{End, Machine};
 use super::set::{Data, Verdict};
-use super::trail::Effect;
 use crate::dataplane::nftables::expr::{
     Comparison, Conntrack, Expr, Find, Meta, Register, Remember, RouteOf, Verdict as Planned,
 };
+use crate::dataplane::walk::{Connection, Effect, Fate, Hook, Remembered};
 use crate::model::object::Family;
 
 /// `IFNAMSIZ`.
 const INTERFACE_NAME: usize = 16;
 /// Bits of `ct state`.
+const STATE_INVALID: u32 = 1 << 0;
 const STATE_ESTABLISHED: u32 = 1 << 1;
+const STATE_RELATED: u32 = 1 << 2;
 const STATE_NEW: u32 = 1 << 3;
 /// Bits of `ct status`.
 const STATUS_SEEN_REPLY: u32 = 1 << 1;
 const STATUS_DNAT: u32 = 1 << 5;
 
-impl Machine<'_> {
+impl Machine<'_, '_> {
     /// Carries out one expression.
     pub(super) fn execute(&mut self, expr: &Expr) -> anyhow::Result<End> {
         match expr {
@@ -33,7 +34,7 @@ impl Machine<'_> {
                 length,
                 to,
             } => {
-                let bytes = self.packet.bytes(*header, *offset, *length)?;
+                let bytes = header::bytes(&self.on.packet, *header, *offset, *length)?;
                 self.registers.load(*to, &bytes)?;
             }
             Expr::SetAddress { offset, from, .. } => self.set_address(*offset, *from)?,
@@ -42,10 +43,10 @@ impl Machine<'_> {
             Expr::LoadConntrack(what, to) => return self.load_conntrack(*what, *to),
             Expr::RouteType(of, to) => {
                 let ip = match of {
-                    RouteOf::Source => self.packet.source,
-                    RouteOf::Destination => self.packet.destination,
+                    RouteOf::Source => self.on.packet.source,
+                    RouteOf::Destination => self.on.packet.destination,
                 };
-                let kind = self.surroundings.route_type(ip);
+                let kind = self.on.surroundings.route_type(ip);
                 self.registers.load(*to, &kind.to_ne_bytes())?;
             }
             Expr::Bits { register, mask, flip } => {
@@ -89,8 +90,8 @@ impl Machine<'_> {
             Family::V6 => first::<16>(&self.registers.read(from, 16)?)?.into(),
         };
         match (self.table.family, offset) {
-            (Family::V4, 12) | (Family::V6, 8) => self.packet.source = ip,
-            (Family::V4, 16) | (Family::V6, 24) => self.packet.destination = ip,
+            (Family::V4, 12) | (Family::V6, 8) => self.on.packet.source = ip,
+            (Family::V4, 16) | (Family::V6, 24) => self.on.packet.destination = ip,
             _ => bail!("no address at {offset}"),
         }
         self.step.effects.push(Effect::Wrote(ip));
@@ -99,11 +100,11 @@ impl Machine<'_> {
 
     fn load_meta(&mut self, meta: Meta, to: Register) -> anyhow::Result<()> {
         match meta {
-            Meta::Mark => self.registers.load(to, &self.packet.mark.to_ne_bytes()),
-            Meta::Priority => self.registers.load(to, &self.priority.to_ne_bytes()),
-            Meta::L4proto => self.registers.load(to, &[self.packet.protocol()]),
+            Meta::Mark => self.registers.load(to, &self.on.packet.mark.to_ne_bytes()),
+            Meta::Priority => self.registers.load(to, &self.on.priority.to_ne_bytes()),
+            Meta::L4proto => self.registers.load(to, &[self.on.packet.protocol()]),
             Meta::InputInterface => {
-                let mut name = self.input_interface()?.as_bytes().to_vec();
+                let mut name = self.on.input_interface()?.as_bytes().to_vec();
                 ensure!(name.len() < INTERFACE_NAME, "an interface's name is too long");
                 name.resize(INTERFACE_NAME, 0);
                 self.registers.load(to, &name)
@@ -115,10 +116,10 @@ impl Machine<'_> {
         let value = self.registers.number(from)?;
         match meta {
             Meta::Mark => {
-                self.packet.mark = value;
+                self.on.packet.mark = value;
                 self.step.effects.push(Effect::Marked(value));
             }
-            Meta::Priority => self.priority = value,
+            Meta::Priority => self.on.priority = value,
             Meta::L4proto | Meta::InputInterface => bail!("{meta:?} cannot be set"),
         }
         Ok(())
@@ -128,18 +129,26 @@ impl Machine<'_> {
         if !self.is_tracked() {
             return Ok(End::Mismatch);
         }
-        let is_new = self.packet.connection == Connection::New;
-        let bits = match what {
+        let connection = self.on.packet.connection;
+        let bits = match (what, connection) {
+            (Conntrack::State, Connection::New) => STATE_NEW,
+            (Conntrack::State, Connection::Established { .. }) => STATE_ESTABLISHED,
+            (Conntrack::State, Connection::Related) => STATE_RELATED,
+            (Conntrack::State, Connection::Invalid) => STATE_INVALID,
+            (Conntrack::Direction | Conntrack::Status, Connection::Invalid) => return Ok(End::Mismatch),
             // No packet that is walked answers another one.
-            Conntrack::Direction => {
+            (Conntrack::Direction, _) => {
                 self.registers.load(to, &[0])?;
                 return Ok(End::Next);
             }
-            Conntrack::State if is_new => STATE_NEW,
-            Conntrack::State => STATE_ESTABLISHED,
-            Conntrack::Status => {
+            (Conntrack::Status, _) => {
+                let is_new = connection == Connection::New;
                 let seen_reply = if is_new { 0 } else { STATUS_SEEN_REPLY };
-                let dnat = if self.has_new_destination { STATUS_DNAT } else { 0 };
+                let dnat = if self.on.has_new_destination {
+                    STATUS_DNAT
+                } else {
+                    0
+                };
                 seen_reply | dnat
             }
         };
@@ -151,8 +160,9 @@ impl Machine<'_> {
         let set = self.table.set(name)?;
         let (length, _) = set.lengths();
         let key = self.registers.read(key, length)?;
-        let recalled = self.memory.get(&(set.name, key.clone())).cloned();
-        let found = recalled.map(|value| (Data::Bytes(value), None));
+        let found = self
+            .recall(set.name, &key)
+            .map(|value| (Data::Bytes(value), None));
         let found = found.or_else(|| {
             let element = set.find(&key)?;
             Some((element.data.clone(), Some(element.text.clone())))
@@ -161,12 +171,12 @@ impl Machine<'_> {
             if find != Find::NotMember {
                 return Ok(End::Mismatch);
             }
-            self.step.effects.push(Effect::NotIn(set.name));
+            self.step.effects.push(Effect::NotIn(set.name.into()));
             return Ok(End::Next);
         };
         match text {
             Some(text) => self.step.elements.push(text),
-            None => self.step.effects.push(Effect::Recalled(set.name)),
+            None => self.step.effects.push(Effect::Recalled(set.name.into())),
         }
         match (find, data) {
             (Find::Member, _) => Ok(End::Next),
@@ -180,20 +190,35 @@ impl Machine<'_> {
         }
     }
 
+    /// What a rule wrote under this key, unless it is forgotten.
+    fn recall(&self, map: &'static str, key: &[u8]) -> Option<Vec<u8>> {
+        let remembered = self.on.memory.get(&(map.into(), key.to_vec()))?;
+        let age = self.on.surroundings.now.saturating_sub(remembered.at);
+        let lasts = remembered.lasts.is_none_or(|lasts| age < lasts);
+        lasts.then(|| remembered.value.clone())
+    }
+
     fn remember(&mut self, name: &str, key: Register, value: Register, how: Remember) -> anyhow::Result<()> {
         let set = self.table.set(name)?;
         ensure!(set.is_dynamic, "rules may not write to {name}");
         let (key_length, value_length) = set.lengths();
         let key = self.registers.read(key, key_length)?;
         let value = self.registers.read(value, value_length)?;
+        let before = self.recall(set.name, &key);
+        let key = (set.name.into(), key);
         let effect = match how {
-            Remember::For(_) => {
-                self.memory.entry((set.name, key)).or_insert(value);
-                Effect::Remembered(set.name)
+            Remember::For(lasts) => {
+                let remembered = Remembered {
+                    value: before.unwrap_or(value),
+                    at: self.on.surroundings.now,
+                    lasts: Some(lasts),
+                };
+                self.on.memory.insert(key, remembered);
+                Effect::Remembered(set.name.into())
             }
             Remember::NoLonger => {
-                self.memory.remove(&(set.name, key));
-                Effect::Forgot(set.name)
+                self.on.memory.remove(&key);
+                Effect::Forgot(set.name.into())
             }
         };
         self.step.effects.push(effect);
@@ -205,7 +230,7 @@ impl Machine<'_> {
             modulus != 0 && offset.checked_add(modulus - 1).is_some(),
             "no random number from {offset} on below {modulus} more"
         );
-        let number = offset + self.choices.draw(modulus);
+        let number = offset + self.on.choices.draw(modulus);
         self.registers.load(to, &number.to_ne_bytes())?;
         self.step.effects.push(Effect::Drew {
             slot: number,
@@ -216,10 +241,10 @@ impl Machine<'_> {
 
     fn dnat(&mut self, family: Family, address: Register, port: Register) -> anyhow::Result<End> {
         ensure!(
-            self.place.kind == "nat" && matches!(self.hook, Hook::Prerouting | Hook::Output),
+            self.place.kind == "nat" && matches!(self.on.hook, Hook::Prerouting | Hook::Output),
             "no dnat in a {} chain at {:?}",
             self.place.kind,
-            self.hook
+            self.on.hook
         );
         ensure!(family == self.table.family, "dnat in another family");
         let ip: IpAddr = match family {
@@ -228,29 +253,29 @@ impl Machine<'_> {
         };
         let port = u16::from_be_bytes(first(&self.registers.read(port, 2)?)?);
         let to = SocketAddr::new(ip, port);
-        self.redirect(to);
+        self.on.redirect(to);
         self.step.effects.push(Effect::Dnat(to));
         Ok(End::Fate(Fate::Accepted))
     }
 
     fn masquerade(&mut self) -> anyhow::Result<End> {
         ensure!(
-            self.place.kind == "nat" && self.hook == Hook::Postrouting,
+            self.place.kind == "nat" && self.on.hook == Hook::Postrouting,
             "no masquerade in a {} chain at {:?}",
             self.place.kind,
-            self.hook
+            self.on.hook
         );
-        self.masqueraded = true;
+        self.on.masqueraded = true;
         self.step.effects.push(Effect::Masquerade);
         Ok(End::Fate(Fate::Accepted))
     }
 
     fn reject(&mut self, family: Family) -> anyhow::Result<End> {
         ensure!(
-            self.place.kind == "filter" && matches!(self.hook, Hook::Input | Hook::Forward | Hook::Output),
+            self.place.kind == "filter" && matches!(self.on.hook, Hook::Input | Hook::Forward | Hook::Output),
             "no reject in a {} chain at {:?}",
             self.place.kind,
-            self.hook
+            self.on.hook
         );
         ensure!(family == self.table.family, "reject in another family");
         self.step.effects.push(Effect::Reject);

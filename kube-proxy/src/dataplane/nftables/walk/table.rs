@@ -15,7 +15,7 @@ use crate::model::object::Family;
 
 /// See the module's text.
 #[derive(Debug)]
-pub(in super::super) struct Table {
+pub(in crate::dataplane) struct Table {
     pub(super) family: Family,
     chains: HashMap<String, ChainRules>,
     /// The chains that the kernel calls, in order of their priorities.
@@ -28,7 +28,7 @@ impl Table {
     ///
     /// # Errors
     /// When an element does not fit the set that it is in.
-    pub(in super::super) fn planned(dataplane: &Nftables, family: Family) -> anyhow::Result<Self> {
+    pub(in crate::dataplane) fn planned(dataplane: &Nftables, family: Family) -> anyhow::Result<Self> {
         let layout = Layout::of(family);
         let mut sets = HashMap::new();
         for object in Object::ALL {

@@ -1,20 +1,16 @@
-//! Where packets go, from objects to the answer: Service and EndpointSlice objects, resolved, planned, walked.
+//! A node that observes objects and plans them in one of the modes.
 
-mod catalogue;
-mod packets;
-mod parts;
-mod plain;
-mod random;
-mod world;
-
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::*;
-use crate::dataplane::nftables::{Config, Nftables};
-use crate::dataplane::{Dataplane, LocalTraffic, NodePortAddresses};
+use crate::config::Mode;
+use crate::dataplane::iptables::walk::Written;
+use crate::dataplane::nftables::Nftables;
+use crate::dataplane::nftables::walk::Table;
+use crate::dataplane::walk::{Connection, Origin, Packet, Path, Rules, Surroundings, Transport, walk};
+use crate::dataplane::{Dataplane, LocalTraffic, NodePortAddresses, iptables, nftables};
 use crate::model::change::Change;
 use crate::model::cluster::{Cluster, TrafficConfig};
 use crate::model::object::{
@@ -24,20 +20,22 @@ use crate::model::testing;
 
 /// How this node is set up.
 #[derive(Clone, Debug)]
-struct Setup {
+pub(in crate::dataplane) struct Setup {
+    pub(in crate::dataplane) mode: Mode,
     /// How pods are told from others, for IPv4 and IPv6.
-    local_traffic: [LocalTraffic; 2],
-    masquerade_all: bool,
+    pub(in crate::dataplane) local_traffic: [LocalTraffic; 2],
+    pub(in crate::dataplane) masquerade_all: bool,
     /// Of its Node's status.
-    node_ips: Vec<IpAddr>,
+    pub(in crate::dataplane) node_ips: Vec<IpAddr>,
     /// Of its interfaces.
-    interface_addresses: Vec<IpAddr>,
+    pub(in crate::dataplane) interface_addresses: Vec<IpAddr>,
     /// Which of them accept node ports.
-    node_port_addresses: [NodePortAddresses; 2],
-    /// What packets to node ports at the loopback address bear as their source; they are not served without.
-    localhost: [Option<IpAddr>; 2],
-    service_cidrs: Vec<IpNet>,
-    zone: Option<&'static str>,
+    pub(in crate::dataplane) node_port_addresses: [NodePortAddresses; 2],
+    /// What packets to node ports at the loopback address bear as their source; they are not served without. In
+    /// iptables mode they keep the one that they have.
+    pub(in crate::dataplane) localhost: [Option<IpAddr>; 2],
+    pub(in crate::dataplane) service_cidrs: Vec<IpNet>,
+    pub(in crate::dataplane) zone: Option<&'static str>,
 }
 
 impl Default for Setup {
@@ -46,6 +44,7 @@ impl Default for Setup {
     fn default() -> Self {
         let pods = |network: &str| LocalTraffic::Cidr(network.parse().unwrap());
         Self {
+            mode: Mode::Nftables,
             local_traffic: [pods("10.0.0.0/8"), pods("fd00:10::/32")],
             masquerade_all: false,
             node_ips: ips("192.168.0.2 2001:db8::2"),
@@ -58,24 +57,62 @@ impl Default for Setup {
     }
 }
 
-fn ips(list: &str) -> Vec<IpAddr> {
+/// Addresses with blanks between.
+pub(in crate::dataplane) fn ips(list: &str) -> Vec<IpAddr> {
     list.split_whitespace().map(testing::ip).collect()
 }
 
 /// A node with what it observed and what it planned.
-struct Node {
-    cluster: Cluster,
-    dataplane: Nftables,
-    surroundings: Surroundings,
+pub(in crate::dataplane) struct Node {
+    pub(in crate::dataplane) cluster: Cluster,
+    pub(in crate::dataplane) planned: Planned,
+    pub(in crate::dataplane) surroundings: Surroundings,
+}
+
+/// What is planned in one of the modes.
+pub(in crate::dataplane) enum Planned {
+    Nftables(Box<Nftables>),
+    Iptables(Box<Written>),
+}
+
+impl Planned {
+    fn new(setup: &Setup) -> Self {
+        let local_traffic = setup.local_traffic.clone();
+        match setup.mode {
+            Mode::Nftables => Self::Nftables(Box::new(Nftables::new(nftables::Config {
+                local_traffic,
+                localhost_node_ports: setup.localhost != [None, None],
+                ..nftables::Config::default()
+            }))),
+            Mode::Iptables => Self::Iptables(Box::new(Written::new(iptables::Config {
+                masquerade_mark: 1 << 14,
+                local_traffic,
+                localhost_node_ports: setup.localhost[Family::V4 as usize].is_some(),
+                families: Family::ALL.to_vec(),
+                sync_period: Duration::from_secs(30),
+                drops_invalid: true,
+            }))),
+        }
+    }
+
+    pub(in crate::dataplane) fn dataplane(&mut self) -> &mut dyn Dataplane {
+        match self {
+            Self::Nftables(dataplane) => &mut **dataplane,
+            Self::Iptables(written) => &mut written.dataplane,
+        }
+    }
+
+    /// What the kernel would hold of one family.
+    pub(in crate::dataplane) fn rules(&self, family: Family) -> Box<dyn Rules + '_> {
+        match self {
+            Self::Nftables(dataplane) => Box::new(Table::planned(dataplane, family).unwrap()),
+            Self::Iptables(written) => Box::new(written.tables(family)),
+        }
+    }
 }
 
 impl Node {
     fn new(setup: &Setup) -> Self {
-        let dataplane = Nftables::new(Config {
-            local_traffic: setup.local_traffic.clone(),
-            localhost_node_ports: setup.localhost != [None, None],
-            ..Config::default()
-        });
         let mut cluster = Cluster::new(TrafficConfig {
             masquerade_all: setup.masquerade_all,
             detects_pods: [0, 1].map(|family| setup.local_traffic[family] != LocalTraffic::Unknown),
@@ -85,7 +122,7 @@ impl Node {
         cluster.apply(in_zone(setup.zone));
         let mut node = Self {
             cluster,
-            dataplane,
+            planned: Planned::new(setup),
             surroundings: Surroundings {
                 node_addresses: setup.interface_addresses.clone(),
                 ..Surroundings::default()
@@ -93,20 +130,23 @@ impl Node {
         };
         node.choose_node_port_addresses(&setup.node_port_addresses);
         for (family, source) in Family::ALL.into_iter().zip(setup.localhost) {
-            node.dataplane.set_localhost_node_ports(family, source);
+            node.planned.dataplane().set_localhost_node_ports(family, source);
         }
         node.apply([in_service_cidrs(&setup.service_cidrs)]);
         node
     }
 
-    fn choose_node_port_addresses(&mut self, chosen: &[NodePortAddresses; 2]) {
+    pub(in crate::dataplane) fn choose_node_port_addresses(&mut self, chosen: &[NodePortAddresses; 2]) {
         for (family, addresses) in Family::ALL.into_iter().zip(chosen) {
-            self.dataplane.set_node_port_addresses(family, addresses.clone());
+            self.planned
+                .dataplane()
+                .set_node_port_addresses(family, addresses.clone());
         }
+        self.write();
     }
 
     /// A node that observed these objects.
-    fn with<'a>(
+    pub(in crate::dataplane) fn with<'a>(
         setup: &Setup,
         services: impl IntoIterator<Item = &'a Service>,
         slices: impl IntoIterator<Item = &'a EndpointSlice>,
@@ -117,7 +157,7 @@ impl Node {
         node
     }
 
-    fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
+    pub(in crate::dataplane) fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
             self.cluster.apply(change);
         }
@@ -128,28 +168,36 @@ impl Node {
     fn plan(&mut self) {
         for name in self.cluster.take_dirty() {
             let view = self.cluster.resolve(&name);
-            self.dataplane.update(&name, view.as_ref());
+            self.planned.dataplane().update(&name, view.as_ref());
         }
         if let Some(networks) = self.cluster.take_service_cidrs() {
             for (family, networks) in Family::ALL.into_iter().zip(&networks) {
-                self.dataplane.set_service_cidrs(family, networks);
+                self.planned.dataplane().set_service_cidrs(family, networks);
             }
+        }
+        self.write();
+    }
+
+    /// Writes what is planned, in the mode that writes.
+    fn write(&mut self) {
+        if let Planned::Iptables(written) = &mut self.planned {
+            written.write().unwrap();
         }
     }
 
-    fn table(&self, family: Family) -> Table {
-        Table::planned(&self.dataplane, family).unwrap()
+    /// What the kernel would hold of one family.
+    pub(in crate::dataplane) fn rules(&self, family: Family) -> Box<dyn Rules + '_> {
+        self.planned.rules(family)
     }
 
     /// Every way of a packet.
-    fn walk(&self, packet: &Packet) -> Vec<Path> {
-        let table = self.table(packet.family());
-        table.walk(packet, &self.surroundings).unwrap()
+    pub(in crate::dataplane) fn walk(&self, packet: &Packet) -> Vec<Path> {
+        walk(&*self.rules(packet.family()), packet, &self.surroundings).unwrap()
     }
 
     /// A packet that comes from this address: of this host if it is its own, else through the interface of a
     /// pod here (10.180.0.*), or from the network. To `PROTOCOL address:port`, or `ping address`.
-    fn packet(&self, from: &str, to: &str) -> Packet {
+    pub(in crate::dataplane) fn packet(&self, from: &str, to: &str) -> Packet {
         let source = testing::ip(from);
         let (kind, to) = to.split_once(' ').unwrap();
         let (destination, transport) = match kind {
@@ -175,13 +223,13 @@ impl Node {
         }
     }
 
-    /// Where a packet goes, as [`text`] says it.
-    fn answer(&self, from: &str, to: &str) -> String {
-        text(&self.walk(&self.packet(from, to)))
+    /// Where a packet goes, as [`text`](super::text) says it.
+    pub(in crate::dataplane) fn answer(&self, from: &str, to: &str) -> String {
+        super::text(&self.walk(&self.packet(from, to)))
     }
 }
 
-fn in_zone(zone: Option<&str>) -> Change {
+pub(in crate::dataplane) fn in_zone(zone: Option<&str>) -> Change {
     let zone = zone.map(Into::into);
     Change::Node(Box::new(NodeObject {
         zone,
@@ -189,51 +237,9 @@ fn in_zone(zone: Option<&str>) -> Change {
     }))
 }
 
-fn in_service_cidrs(networks: &[IpNet]) -> Change {
+pub(in crate::dataplane) fn in_service_cidrs(networks: &[IpNet]) -> Change {
     Change::ServiceCidr(Box::new(ServiceCidr {
         name: ObjectName::new("", "kubernetes"),
         cidrs: networks.to_vec(),
     }))
-}
-
-/// All outcomes, in order; those that differ in the endpoint only share their last words:
-/// `10.0.0.1:80 10.0.0.2:80 masqueraded`.
-fn text(paths: &[Path]) -> String {
-    let mut kinds: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for outcome in shares(paths).into_keys() {
-        match outcome {
-            Outcome::To {
-                endpoint,
-                masqueraded,
-            } => {
-                let words = if masqueraded { " masqueraded" } else { "" };
-                let endpoints = kinds.entry(words.to_owned()).or_default();
-                endpoints.push(endpoint.to_string());
-            }
-            other => kinds.entry(other.to_string()).or_default().push(String::new()),
-        }
-    }
-    let kinds: Vec<String> = kinds
-        .into_iter()
-        .map(|(words, endpoints)| endpoints.join(" ") + &words)
-        .collect();
-    kinds.join("; ")
-}
-
-/// How much of the traffic has which outcome.
-fn shares(paths: &[Path]) -> BTreeMap<Outcome, f64> {
-    let mut shares = BTreeMap::new();
-    for path in paths {
-        *shares.entry(path.outcome).or_default() += path.share;
-    }
-    shares
-}
-
-/// Every way with the rules that had a say.
-fn trails(paths: &[Path]) -> String {
-    let line = |path: &Path| {
-        let steps: String = path.trail.iter().map(|step| format!("\n    {step}")).collect();
-        format!("  {:.3} {}{steps}\n", path.share, path.outcome)
-    };
-    paths.iter().map(line).collect()
 }

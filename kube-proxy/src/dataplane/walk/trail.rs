@@ -1,13 +1,14 @@
 //! What became of a packet, and which rules brought it there.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::set::Memory;
+use super::traveller::Memory;
 
 /// What becomes of a packet on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in super::super) enum Outcome {
+pub(in crate::dataplane) enum Outcome {
     /// It goes to this endpoint.
     To {
         endpoint: SocketAddr,
@@ -27,50 +28,55 @@ pub(in super::super) enum Outcome {
 
 /// One way that a packet can go.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Path {
-    pub(in super::super) outcome: Outcome,
+pub(in crate::dataplane) struct Path {
+    pub(in crate::dataplane) outcome: Outcome,
     /// How much of the traffic goes this way; all of it is 1.
-    pub(in super::super) share: f64,
+    pub(in crate::dataplane) share: f64,
     /// The rules that had a say, in order.
-    pub(in super::super) trail: Vec<Step>,
+    pub(in crate::dataplane) trail: Vec<Step>,
     /// What rules remember afterwards.
-    pub(in super::super) memory: Memory,
+    pub(in crate::dataplane) memory: Memory,
     /// The packet's source address at the end, not yet masqueraded.
-    pub(in super::super) source: IpAddr,
+    pub(in crate::dataplane) source: IpAddr,
     /// The mark that it has then.
-    pub(in super::super) mark: u32,
+    pub(in crate::dataplane) mark: u32,
     /// Its priority for queueing then.
-    pub(in super::super) priority: u32,
+    pub(in crate::dataplane) priority: u32,
 }
 
 /// A rule that had a say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in super::super) struct Step {
-    pub(in super::super) chain: String,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::dataplane) struct Step {
+    pub(in crate::dataplane) chain: String,
     /// The rule's comment.
-    pub(in super::super) comment: &'static str,
+    pub(in crate::dataplane) comment: Cow<'static, str>,
     /// The planned elements that it found.
-    pub(in super::super) elements: Vec<String>,
-    pub(in super::super) effects: Vec<Effect>,
+    pub(in crate::dataplane) elements: Vec<String>,
+    pub(in crate::dataplane) effects: Vec<Effect>,
 }
 
 /// What a rule did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) enum Effect {
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::dataplane) enum Effect {
     /// Drew a random slot.
     Drew {
         slot: u32,
         of: u32,
     },
     /// Found that the packet is in no element of a set.
-    NotIn(&'static str),
+    NotIn(Cow<'static, str>),
     /// Found in a map what a rule wrote there.
-    Recalled(&'static str),
+    Recalled(Cow<'static, str>),
     /// Wrote to a map, or left what was there.
-    Remembered(&'static str),
+    Remembered(Cow<'static, str>),
     /// Took out of a map.
-    Forgot(&'static str),
+    Forgot(Cow<'static, str>),
+    /// Let chance decide, which went for it.
+    Chosen(f64),
+    /// Counted the packet by this name.
+    Counted(String),
     Marked(u32),
+    Jump(String),
     Goto(String),
     Return,
     /// Wrote an address of the packet.
@@ -79,6 +85,7 @@ pub(in super::super) enum Effect {
     Masquerade,
     Reject,
     Drop,
+    Accept,
 }
 
 impl fmt::Display for Outcome {
@@ -122,7 +129,10 @@ impl fmt::Display for Effect {
             Self::Recalled(map) => write!(f, "remembered in {map}"),
             Self::Remembered(map) => write!(f, "remember in {map}"),
             Self::Forgot(map) => write!(f, "forget in {map}"),
+            Self::Chosen(chance) => write!(f, "by a chance of {chance:.3}"),
+            Self::Counted(name) => write!(f, "count in {name}"),
             Self::Marked(mark) => write!(f, "mark {mark:#x}"),
+            Self::Jump(chain) => write!(f, "to {chain}"),
             Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::Return => f.write_str("return"),
             Self::Wrote(ip) => write!(f, "now {ip}"),
@@ -130,6 +140,7 @@ impl fmt::Display for Effect {
             Self::Masquerade => f.write_str("masquerade"),
             Self::Reject => f.write_str("reject"),
             Self::Drop => f.write_str("drop"),
+            Self::Accept => f.write_str("accept"),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What becomes of a packet, told from the objects and the rules of Kubernetes alone, as plainly as it can be
-//! told: nothing of the model or of the plan is used. Slow, and meant to be.
+//! told: nothing of the model or of the plan is used. Slow, and meant to be. Where a mode differs it asks for the
+//! difference by its name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::modes::Difference;
 use super::*;
 use crate::model::object::{Hints, IpMode, ServicePort, ServiceType, SliceEndpoint, TrafficPolicy};
 
@@ -50,32 +52,45 @@ impl World {
     pub(super) fn outcomes(&self, packet: &Packet) -> BTreeSet<Outcome> {
         let destination = packet.destination;
         let outcome = match self.served_by(packet) {
-            Some((service, _, Kind::LoadBalancerIp)) if !self.may_use(service, packet) => Outcome::Dropped,
+            Some((service, port, kind)) if self.is_kept_out(service, port, kind, packet) => Outcome::Dropped,
             Some((service, port, kind)) => return self.served(service, port, kind, packet),
-            None if self.is_cluster_ip(destination) => Outcome::Rejected,
-            None if self.is_unallocated(destination) => Outcome::Dropped,
-            None => Outcome::NotOurs,
+            None if self.is_cluster_ip(destination) && !self.differs(Difference::UndefinedPort) => {
+                Outcome::Rejected
+            }
+            None if self.is_unallocated(destination) && !self.differs(Difference::UnallocatedClusterIp) => {
+                Outcome::Dropped
+            }
+            None => self.of_a_closed_node_port(packet),
         };
         BTreeSet::from([outcome])
     }
 
-    /// Which list of which ServicePort a client stays with an endpoint of, if it does: Service, port and protocol,
-    /// and whether it is the list of this node's endpoints. Its addresses are all one.
+    /// Which endpoints of which ServicePort a client stays with, if it does: Service, port and protocol, and whether
+    /// it is the list of this node's endpoints, if lists are told apart. Its addresses are all one.
     pub(super) fn affinity(&self, packet: &Packet) -> Option<(&ObjectName, &str, Protocol, bool)> {
         let (service, port, kind) = self.served_by(packet)?;
-        if kind == Kind::LoadBalancerIp && !self.may_use(service, packet) {
+        if self.is_kept_out(service, port, kind, packet) {
             return None;
         }
         let (local, _) = self.entitled(service, kind, packet);
+        let local = local && !self.differs(Difference::MemoryOfAnEndpoint);
         service
             .session_affinity
             .map(|_| (&service.name, &*port.name, port.protocol, local))
     }
 
+    fn differs(&self, difference: Difference) -> bool {
+        difference.is_in(self.setup.mode)
+    }
+
     /// Who has the packet's destination: an address, or else a node port of this node's addresses.
     fn served_by(&self, packet: &Packet) -> Option<(&Service, &ServicePort, Kind)> {
         if packet.destination.is_loopback() {
-            return self.served_at_loopback(packet);
+            return match self.differs(Difference::LoopbackNodePorts) {
+                true if self.routes_loopback(packet.destination) => self.holder(packet, &[Kind::NodePort]),
+                true => None,
+                false => self.served_at_loopback(packet),
+            };
         }
         let by_address = [Kind::ClusterIp, Kind::LoadBalancerIp, Kind::ExternalIp];
         let by_node_port = || match self.accepts_node_ports(packet.destination) {
@@ -95,6 +110,33 @@ impl World {
         let served = self.served(service, port, kind, packet);
         let goes_on = matches!(served.first(), Some(Outcome::To { .. }));
         (at_localhost && !is_sctp && goes_on).then_some((service, port, kind))
+    }
+
+    /// Node ports are at this address of the loopback network as they are at others of the node.
+    fn routes_loopback(&self, ip: IpAddr) -> bool {
+        let v4 = Family::V4 as usize;
+        let chosen = &self.setup.node_port_addresses[v4];
+        let covered = *chosen == NodePortAddresses::All || ip == testing::ip("127.0.0.1");
+        ip.is_ipv4() && self.setup.localhost[v4].is_some() && covered
+    }
+
+    /// What becomes of a packet to an address of this node that accepts no node ports, or to none of ours.
+    fn of_a_closed_node_port(&self, packet: &Packet) -> Outcome {
+        let ip = packet.destination;
+        if !self.differs(Difference::RefusedNodePort) || !self.is_here(ip) {
+            return Outcome::NotOurs;
+        }
+        let Some((service, port, _)) = self.holder(packet, &[Kind::NodePort]) else {
+            return Outcome::NotOurs;
+        };
+        let endpoints = self.endpoints(service, port, Family::of(ip));
+        if in_cluster(&endpoints, self.setup.zone).is_empty() {
+            Outcome::Rejected
+        } else if external_policy(service) == TrafficPolicy::Local && on_this_node(&endpoints).is_empty() {
+            Outcome::Dropped
+        } else {
+            Outcome::NotOurs
+        }
     }
 
     fn is_cluster_ip(&self, ip: IpAddr) -> bool {
@@ -129,7 +171,10 @@ impl World {
     }
 
     /// loadBalancerSourceRanges.
-    fn may_use(&self, service: &Service, packet: &Packet) -> bool {
+    fn is_kept_out(&self, service: &Service, port: &ServicePort, kind: Kind, packet: &Packet) -> bool {
+        if kind != Kind::LoadBalancerIp {
+            return false;
+        }
         let family = Family::of(packet.destination);
         let ranges = service.source_ranges.iter();
         let ranges: Vec<_> = ranges
@@ -137,7 +182,17 @@ impl World {
             .collect();
         let holds = |ip: IpAddr| ranges.iter().any(|range| range.contains(&ip));
         let holds_node = self.setup.node_ips.iter().any(|ip| holds(*ip));
-        ranges.is_empty() || holds(packet.source) || (holds_node && packet.source == packet.destination)
+        let is_itself = match self.differs(Difference::HolderOfAnAddress) {
+            true => service
+                .load_balancer_ingress
+                .iter()
+                .any(|at| at.ip == packet.source && at.ip_mode == IpMode::Vip),
+            false => packet.source == packet.destination,
+        };
+        let endpoints = self.endpoints(service, port, family);
+        let asks = !self.differs(Difference::SourceRangesWithoutEndpoints)
+            || endpoints.iter().any(|endpoint| is_usable(endpoint.held));
+        asks && !(ranges.is_empty() || holds(packet.source) || (holds_node && is_itself))
     }
 
     fn accepts_node_ports(&self, ip: IpAddr) -> bool {
@@ -149,6 +204,11 @@ impl World {
 
     fn is_of_this_node(&self, ip: IpAddr) -> bool {
         self.setup.interface_addresses.contains(&ip)
+    }
+
+    /// Of this node, or of the loopback network.
+    fn is_here(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.is_of_this_node(ip)
     }
 
     fn class(&self, packet: &Packet) -> Class {
@@ -164,7 +224,7 @@ impl World {
         };
         match is_pod {
             true => Class::Pod,
-            false if packet.source.is_loopback() || self.is_of_this_node(packet.source) => Class::Host,
+            false if self.is_here(packet.source) => Class::Host,
             false => Class::Other,
         }
     }
@@ -210,16 +270,19 @@ impl World {
             false => in_cluster(&endpoints, self.setup.zone),
         };
         if list.is_empty() {
-            let somewhere = endpoints.iter().any(|endpoint| is_usable(endpoint.held));
-            let none = if somewhere {
+            let leaves = packet.origin == Origin::Host && !self.is_here(packet.destination);
+            let none = if endpoints.iter().any(|endpoint| is_usable(endpoint.held)) {
                 Outcome::Dropped
+            } else if kind != Kind::ClusterIp && leaves && self.differs(Difference::HostToRefusedAddress) {
+                Outcome::NotOurs
             } else {
                 Outcome::Rejected
             };
             return BTreeSet::from([none]);
         }
         let outcome = |endpoint: &Endpoint<'_>| {
-            let is_itself = endpoint.is_here && endpoint.at.ip() == packet.source;
+            let is_here = endpoint.is_here || self.differs(Difference::EndpointToItself);
+            let is_itself = is_here && endpoint.at.ip() == packet.source;
             // What came in and ends here is never on its way out, where sources are replaced.
             let leaves = packet.origin == Origin::Host || !self.is_of_this_node(endpoint.at.ip());
             Outcome::To {

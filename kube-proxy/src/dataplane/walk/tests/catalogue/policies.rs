@@ -23,7 +23,7 @@ fn the_external_policy_decides_about_external_addresses() {
             "10.180.0.1:80 10.180.2.1:80 masqueraded",
         ),
     ] {
-        let node = node_of(&full().with_policies(Anywhere, policy), endpoints);
+        let nodes = nodes_of(&full().with_policies(Anywhere, policy), endpoints);
         let title = format!("externalTrafficPolicy {policy:?} with {endpoints:?}");
         let from_host = match endpoints.len() {
             1 => "10.180.2.1:80 masqueraded",
@@ -35,16 +35,16 @@ fn the_external_policy_decides_about_external_addresses() {
                 (HOST, to, from_host),
                 (CLIENT, to, from_outside),
             ];
-            expect(&node, &title, &cases);
+            expect(&nodes, &title, &cases);
         }
         if endpoints.len() == 2 {
-            expect(&node, &title, &[cluster_ip]);
+            expect(&nodes, &title, &[cluster_ip]);
         }
     }
     // Of a type that nothing outside reaches, the policy means nothing.
     let inside = service("ns/web", "172.30.0.41", "p/TCP:80:30080").with_policies(Anywhere, Local);
     let cases = [(CLIENT, "TCP 192.168.0.2:30080", "10.180.2.1:80 masqueraded")];
-    expect(&node_of(&inside, &["10.180.2.1"]), "ClusterIP", &cases);
+    expect(&nodes_of(&inside, &["10.180.2.1"]), "ClusterIP", &cases);
 }
 
 /// InternalTrafficPolicy.
@@ -58,21 +58,21 @@ fn the_internal_policy_decides_about_cluster_ips() {
         (Local, &both[2..], "dropped"),
         (Local, &[], "rejected"),
     ] {
-        let node = node_of(&full().with_policies(policy, Anywhere), endpoints);
+        let nodes = nodes_of(&full().with_policies(policy, Anywhere), endpoints);
         let title = format!("internalTrafficPolicy {policy:?} with {endpoints:?}");
         let from_host = match expected.contains(':') {
             true => format!("{expected} masqueraded"),
             false => expected.to_owned(),
         };
         let to = "TCP 172.30.0.41:80";
-        expect(&node, &title, &[(POD, to, expected), (HOST, to, &from_host)]);
+        expect(&nodes, &title, &[(POD, to, expected), (HOST, to, &from_host)]);
     }
     // The last endpoint goes.
     let web = full().with_policies(Local, Anywhere);
-    let mut node = node_of(&web, &both);
+    let mut nodes = nodes_of(&web, &both);
     let gone = slice("ns/web-a", "web", "p/TCP:80", &[]);
-    node.apply([Change::EndpointSlice(Box::new(gone))]);
-    expect(&node, "deleted", &[(POD, "TCP 172.30.0.41:80", "rejected")]);
+    nodes.apply(&Change::EndpointSlice(Box::new(gone)));
+    expect(&nodes, "deleted", &[(POD, "TCP 172.30.0.41:80", "rejected")]);
 }
 
 /// Endpoints, and which of them get traffic inside the cluster, traffic that may end here only, and traffic from
@@ -136,24 +136,24 @@ const STEPS: [(&str, &[&str], [&str; 3]); 6] = [
 fn terminating_endpoints_serve_where_there_are_no_others() {
     for (title, endpoints, [inside, local, anywhere]) in STEPS {
         for (policy, outside) in [(Local, local), (Anywhere, anywhere)] {
-            let node = node_of(&full().with_policies(Anywhere, policy), endpoints);
+            let nodes = nodes_of(&full().with_policies(Anywhere, policy), endpoints);
             let cases = [
                 (POD, "TCP 172.30.0.41:80", inside),
                 (CLIENT, "TCP 1.2.3.4:80", outside),
             ];
-            expect(&node, &format!("{title}, {policy:?}"), &cases);
+            expect(&nodes, &format!("{title}, {policy:?}"), &cases);
         }
-        let node = node_of(&full().with_policies(Local, Anywhere), endpoints);
+        let nodes = nodes_of(&full().with_policies(Local, Anywhere), endpoints);
         expect(
-            &node,
+            &nodes,
             &format!("{title}, internal Local"),
             &[(POD, "TCP 172.30.0.41:80", local)],
         );
     }
     // Of a list of this node only, and reaching itself all the same.
-    let node = node_of(&full().with_policies(Local, Anywhere), STEPS[1].1);
+    let nodes = nodes_of(&full().with_policies(Local, Anywhere), STEPS[1].1);
     let itself = ("10.180.0.1", "TCP 172.30.0.41:80", "10.180.0.1:80 masqueraded");
-    expect(&node, "hairpin", &[itself]);
+    expect(&nodes, "hairpin", &[itself]);
 }
 
 /// Who gets which endpoints as configured, without a detector of pods, with masqueradeAll, and with both; a `+` is
@@ -217,7 +217,7 @@ fn who_is_masqueraded_follows_from_source_destination_and_configuration() {
         if !detects {
             setup.local_traffic = [LocalTraffic::Unknown, LocalTraffic::Unknown];
         }
-        let node = Node::with(&setup, &services, &slices);
+        let nodes = Nodes::with(&setup, &services, &slices);
         let title = format!("detector {detects}, masqueradeAll {masquerade_all}");
         for (from, to, expected) in ROWS {
             let expected = match expected[run] {
@@ -226,7 +226,7 @@ fn who_is_masqueraded_follows_from_source_destination_and_configuration() {
                 "here" => "10.180.0.1:80",
                 _ => "10.180.0.1:80 masqueraded",
             };
-            expect(&node, &title, &[(from, to, expected)]);
+            expect(&nodes, &title, &[(from, to, expected)]);
         }
     }
 }

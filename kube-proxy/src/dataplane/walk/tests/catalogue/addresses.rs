@@ -10,19 +10,24 @@ fn a_service_without_endpoints_refuses_at_every_address() {
         (HOST, "TCP 172.30.0.41:80", "rejected"),
         (CLIENT, "TCP 172.30.0.41:80", "rejected"),
         (CLIENT, "TCP 192.168.99.11:80", "rejected"),
-        (HOST, "TCP 192.168.99.11:80", "rejected"),
         (POD, "TCP 192.168.0.2:30080", "rejected"),
         (CLIENT, "TCP 192.168.0.2:30080", "rejected"),
         (HOST, "TCP 192.168.0.2:30080", "rejected"),
         (POD, "TCP 1.2.3.4:80", "rejected"),
         (CLIENT, "TCP 1.2.3.4:80", "rejected"),
-        (HOST, "TCP 1.2.3.4:80", "rejected"),
         (CLIENT, "UDP 192.168.0.2:30080", "not ours"),
     ];
-    expect(&node_of(&full(), &[]), "no endpoints", &cases);
-    expect(&node_of(&full(), &["10.180.0.1 unready"]), "none ready", &cases);
+    let from_host = ["TCP 192.168.99.11:80", "TCP 1.2.3.4:80"].map(|to| (HOST, to, "rejected", "not ours"));
     let local = full().with_policies(Local, Local);
-    expect(&node_of(&local, &[]), "no endpoints, both policies Local", &cases);
+    for (title, service, endpoints) in [
+        ("no endpoints", &full(), &[][..]),
+        ("none ready", &full(), &["10.180.0.1 unready"]),
+        ("no endpoints, both policies Local", &local, &[]),
+    ] {
+        let nodes = nodes_of(service, endpoints);
+        expect(&nodes, title, &cases);
+        expect_but(&nodes, title, Difference::HostToRefusedAddress, &from_host);
+    }
 }
 
 /// ClusterIPGeneral.
@@ -61,21 +66,50 @@ fn a_cluster_ip_leads_to_the_endpoints_of_the_port_and_of_no_other() {
         (POD, "TCP 172.30.0.43:53", "10.180.2.1:8053"),
         (POD, "UDP 172.30.0.43:53", "10.180.2.1:8054"),
         (POD, "SCTP 172.30.0.43:53", "10.180.2.1:8055"),
-        (POD, "UDP 172.30.0.41:80", "rejected"),
-        (POD, "TCP 172.30.0.41:443", "rejected"),
-        (POD, "ping 172.30.0.41", "rejected"),
-        (HOST, "ping 172.30.0.41", "rejected"),
-        (CLIENT, "SCTP 172.30.0.41:80", "rejected"),
-        // Nobody's, of those that ClusterIPs come from, and of others.
-        (POD, "TCP 172.30.0.40:80", "dropped"),
-        (HOST, "ping 172.30.0.40", "dropped"),
-        (CLIENT, "UDP 172.30.255.255:80", "dropped"),
         (POD, "TCP 172.31.0.0:80", "not ours"),
         // Not by way of a Service: whatever goes to an endpoint itself is left alone.
         ("10.180.0.1", "TCP 10.180.0.1:80", "not ours"),
         (CLIENT, "TCP 10.180.0.1:80", "not ours"),
     ];
-    expect(&Node::with(&Setup::default(), &services, &slices), "", &cases);
+    let nodes = Nodes::with(&Setup::default(), &services, &slices);
+    expect(&nodes, "", &cases);
+    let undefined = [
+        (POD, "UDP 172.30.0.41:80"),
+        (POD, "TCP 172.30.0.41:443"),
+        (POD, "ping 172.30.0.41"),
+        (HOST, "ping 172.30.0.41"),
+        (CLIENT, "SCTP 172.30.0.41:80"),
+    ];
+    let undefined = undefined.map(|(from, to)| (from, to, "rejected", "not ours"));
+    expect_but(&nodes, "", Difference::UndefinedPort, &undefined);
+    let unallocated = [
+        (POD, "TCP 172.30.0.40:80"),
+        (HOST, "ping 172.30.0.40"),
+        (CLIENT, "UDP 172.30.255.255:80"),
+    ];
+    let unallocated = unallocated.map(|(from, to)| (from, to, "dropped", "not ours"));
+    expect_but(&nodes, "", Difference::UnallocatedClusterIp, &unallocated);
+}
+
+#[test]
+fn ports_of_one_name_are_served_each() {
+    let web = service("ns/web", "172.30.0.41", "p/TCP:80:3001 p/TCP:81:3002 p/UDP:80")
+        .with_load_balancer("1.2.3.4");
+    let nodes = nodes_of(&web, &["10.180.0.1 local"]);
+    let served = "10.180.0.1:80 masqueraded";
+    let cases = [
+        (POD, "TCP 172.30.0.41:80", "10.180.0.1:80"),
+        (POD, "TCP 172.30.0.41:81", "10.180.0.1:80"),
+        (HOST, "TCP 172.30.0.41:80", served),
+        (HOST, "TCP 172.30.0.41:81", served),
+        (CLIENT, "TCP 1.2.3.4:80", served),
+        (CLIENT, "TCP 1.2.3.4:81", served),
+        (CLIENT, "TCP 192.168.0.2:3001", served),
+        (CLIENT, "TCP 192.168.0.2:3002", served),
+        // The slice has the port for TCP alone.
+        (POD, "UDP 172.30.0.41:80", "rejected"),
+    ];
+    expect(&nodes, "", &cases);
 }
 
 /// LoadBalancer.
@@ -114,16 +148,25 @@ fn source_ranges_guard_load_balancer_addresses_alone() {
         ..Setup::default()
     };
     let slices = slice("ns/web-a", "web", "p/TCP:80", &["10.180.0.1 local"]);
-    expect(&Node::with(&setup, [&web], [&slices]), "ranges", &cases);
-    let cases = [
-        (CLIENT, "TCP 1.2.3.4:80", "rejected"),
-        (BLOCKED, "TCP 1.2.3.4:80", "dropped"),
-    ];
-    expect(&Node::with(&setup, [&web], []), "ranges, no endpoints", &cases);
+    let nodes = Nodes::with(&setup, [&web], [&slices]);
+    expect(&nodes, "ranges", &cases);
+    let other = [(
+        "1.2.3.4",
+        "TCP 5.6.7.8:80",
+        "dropped",
+        "10.180.0.1:80 masqueraded",
+    )];
+    expect_but(&nodes, "ranges", Difference::HolderOfAnAddress, &other);
+    let nodes = Nodes::with(&setup, [&web], []);
+    let allowed = [(CLIENT, "TCP 1.2.3.4:80", "rejected")];
+    expect(&nodes, "ranges, no endpoints", &allowed);
+    let blocked = [(BLOCKED, "TCP 1.2.3.4:80", "dropped", "rejected")];
+    let difference = Difference::SourceRangesWithoutEndpoints;
+    expect_but(&nodes, "ranges, no endpoints", difference, &blocked);
     for open in ["192.168.0.0/24 0.0.0.0/0", "2001:db8::/32"] {
         let web = web.clone().with_source_ranges(open);
         let cases = [(BLOCKED, "TCP 1.2.3.4:80", "10.180.0.1:80 masqueraded")];
-        expect(&Node::with(&setup, [&web], [&slices]), open, &cases);
+        expect(&Nodes::with(&setup, [&web], [&slices]), open, &cases);
     }
 }
 
@@ -168,24 +211,21 @@ fn node_ports_are_served_at_the_chosen_addresses() {
             node_port_addresses: chosen,
             ..Setup::default()
         };
-        let node = Node::with(&setup, [&web], &slices);
-        expect(&node, &format!("{setup:?}"), &always);
+        let nodes = Nodes::with(&setup, [&web], &slices);
+        expect(&nodes, &format!("{setup:?}"), &always);
         let second = [
             (CLIENT, "TCP 192.168.1.2:3001", second4),
             (HOST, "TCP 192.168.1.2:3001", second4),
             (client6, "TCP [2001:db8:1::2]:3001", second6),
         ];
-        expect(&node, &format!("{setup:?}"), &second);
-        let without = Node::with(&setup, [&web], []);
-        let refused = |answer: &str| {
-            if answer == "not ours" {
-                "not ours"
-            } else {
-                "rejected"
-            }
-        };
-        let second = second.map(|(from, to, answer)| (from, to, refused(answer)));
-        expect(&without, &format!("no endpoints, {setup:?}"), &second);
+        expect(&nodes, &format!("{setup:?}"), &second);
+        let without = Nodes::with(&setup, [&web], []);
+        for (from, to, answer) in second {
+            let answer = if answer == "not ours" { answer } else { "rejected" };
+            let case = [(from, to, answer, "rejected")];
+            let title = format!("no endpoints, {setup:?}");
+            expect_but(&without, &title, Difference::RefusedNodePort, &case);
+        }
     }
 }
 
@@ -200,31 +240,65 @@ fn node_ports_are_served_at_the_loopback_address_unless_that_is_switched_off() {
     let local = service("ns/local", "172.30.0.42", "p/UDP:80:3002")
         .of_type(ServiceType::NodePort)
         .with_policies(Anywhere, Local);
-    let empty = service("ns/empty", "172.30.0.43", "p/TCP:80:3003");
+    let empty = service("ns/empty", "172.30.0.43 fd00:172:30::43", "p/TCP:80:3003");
     let slices = [
         slice("ns/web-4", "web", "p/TCP:80 s/SCTP:80", &["10.180.0.1 local"]),
         slice("ns/web-6", "web", "p/TCP:80", &["fd00:10:180::1 local"]),
         slice("ns/local-4", "local", "p/UDP:80", &["10.180.2.1"]),
     ];
     let (localhost, localhost6) = ("127.0.0.1", "::1");
+    let served = "10.180.0.1:80 masqueraded";
     let cases = [
-        (localhost, "TCP 127.0.0.1:3001", "10.180.0.1:80 masqueraded"),
-        (localhost6, "TCP [::1]:3001", "[fd00:10:180::1]:80 masqueraded"),
+        (localhost, "TCP 127.0.0.1:3001", served),
         (localhost, "UDP 127.0.0.1:3002", "10.180.2.1:80 masqueraded"),
-        (localhost, "TCP 127.0.0.1:3003", "not ours"),
         (localhost, "TCP 127.0.0.1:3002", "not ours"),
-        (localhost, "SCTP 127.0.0.1:3001", "not ours"),
-        (localhost, "TCP 127.0.0.2:3001", "not ours"),
+    ];
+    let differently = [
+        (
+            localhost6,
+            "TCP [::1]:3001",
+            "[fd00:10:180::1]:80 masqueraded",
+            "not ours",
+        ),
+        (localhost, "SCTP 127.0.0.1:3001", "not ours", served),
+        (localhost, "TCP 127.0.0.2:3001", "not ours", served),
+    ];
+    let refused = [
+        (localhost, "TCP 127.0.0.1:3003", "not ours", "rejected"),
+        (localhost6, "TCP [::1]:3003", "not ours", "rejected"),
     ];
     let services = [web, local, empty];
-    let node = Node::with(&Setup::default(), &services, &slices);
-    expect(&node, "switched on", &cases);
+    let nodes = Nodes::with(&Setup::default(), &services, &slices);
+    expect(&nodes, "switched on", &cases);
+    expect_but(&nodes, "switched on", Difference::LoopbackNodePorts, &differently);
+    expect_but(&nodes, "switched on", Difference::RefusedNodePort, &refused);
+    let only = |ip| NodePortAddresses::Only(ips(ip));
+    let chosen = Setup {
+        node_port_addresses: [only("192.168.0.2"), only("2001:db8::2")],
+        ..Setup::default()
+    };
+    expect(
+        &Nodes::with(&chosen, &services, &slices),
+        "at chosen addresses",
+        &cases,
+    );
     let setup = Setup {
         localhost: [None, None],
         ..Setup::default()
     };
-    let off = cases.map(|(from, to, _)| (from, to, "not ours"));
-    expect(&Node::with(&setup, &services, &slices), "switched off", &off);
+    let nodes = Nodes::with(&setup, &services, &slices);
+    let off = |(from, to)| (from, to, "not ours");
+    let all = [
+        (localhost, "TCP 127.0.0.1:3001"),
+        (localhost, "SCTP 127.0.0.1:3001"),
+        (localhost, "TCP 127.0.0.2:3001"),
+        (localhost6, "TCP [::1]:3001"),
+    ];
+    expect(&nodes, "switched off", &all.map(off));
+    expect_but(&nodes, "switched off", Difference::RefusedNodePort, &refused);
+    // Endpoints are elsewhere, and whose packets are told apart only where they are served.
+    let elsewhere = [(localhost, "UDP 127.0.0.1:3002", "not ours", "dropped")];
+    expect_but(&nodes, "switched off", Difference::RefusedNodePort, &elsewhere);
 }
 
 /// LoadBalancerIngressRouteTypeProxy, and ExternalName Services.
@@ -232,14 +306,18 @@ fn node_ports_are_served_at_the_loopback_address_unless_that_is_switched_off() {
 fn addresses_that_the_load_balancer_rewrites_itself_are_left_alone() {
     let mut web = full();
     web.load_balancer_ingress[0].ip_mode = crate::model::object::IpMode::Proxy;
-    let node = node_of(&web, &["10.180.0.1 local"]);
-    expect(&node, "ipMode Proxy", &[(CLIENT, "TCP 1.2.3.4:80", "not ours")]);
+    let nodes = nodes_of(&web, &["10.180.0.1 local"]);
+    expect(&nodes, "ipMode Proxy", &[(CLIENT, "TCP 1.2.3.4:80", "not ours")]);
     let alias = full().of_type(ServiceType::ExternalName);
-    let node = node_of(&alias, &["10.180.0.1 local"]);
-    let cases = [
-        // Such a Service has no ClusterIP, whatever is left over in the field.
-        (POD, "TCP 172.30.0.41:80", "dropped"),
-        (CLIENT, "TCP 192.168.99.11:80", "not ours"),
-    ];
-    expect(&node, "ExternalName", &cases);
+    let nodes = nodes_of(&alias, &["10.180.0.1 local"]);
+    let external = [(CLIENT, "TCP 192.168.99.11:80", "not ours")];
+    expect(&nodes, "ExternalName", &external);
+    // Such a Service has no ClusterIP, whatever is left over in the field.
+    let left_over = [(POD, "TCP 172.30.0.41:80", "dropped", "not ours")];
+    expect_but(
+        &nodes,
+        "ExternalName",
+        Difference::UnallocatedClusterIp,
+        &left_over,
+    );
 }

@@ -1,6 +1,7 @@
 //! Random clusters: few addresses and ports, so that Services meet.
 
 use std::fmt;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -10,6 +11,8 @@ use super::*;
 use crate::model::object::{IpMode, LoadBalancerIngress, ServiceType, SliceEndpoint, TrafficPolicy};
 use crate::model::testing::{endpoint, service, slice};
 
+/// How long clients stay with their endpoint, where they do.
+pub(super) const AFFINITY: Duration = Duration::from_secs(600);
 const CLUSTER_IPS: [&str; 7] = [
     "10.96.0.1",
     "10.96.0.2",
@@ -107,6 +110,18 @@ impl World {
             setup,
             services: services.collect::<BTreeMap<_, _>>().into_values().collect(),
             slices: slices.collect::<BTreeMap<_, _>>().into_values().collect(),
+        }
+    }
+
+    /// The same in another mode.
+    pub(super) fn in_mode(&self, mode: Mode) -> Self {
+        let setup = Setup {
+            mode,
+            ..self.setup.clone()
+        };
+        Self {
+            setup,
+            ..self.clone()
         }
     }
 
@@ -208,6 +223,7 @@ pub(super) fn any_setup() -> impl Strategy<Value = Setup> {
             |(local_traffic, masquerade_all, addresses, service_cidrs, zone)| {
                 let (node_ips, held, node_port_addresses, localhost) = addresses;
                 Setup {
+                    mode: Mode::Nftables,
                     local_traffic,
                     masquerade_all,
                     node_ips: ips(node_ips),
@@ -274,7 +290,7 @@ pub(super) fn any_service() -> impl Strategy<Value = Service> {
         policy(),
         policy(),
         prop::option::of(0..3i64),
-        prop::option::weighted(0.3, Just(600)),
+        prop::option::weighted(0.3, Just(AFFINITY.as_secs() as u32)),
     );
     (what, how).prop_map(
         |(
