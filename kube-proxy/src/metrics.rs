@@ -75,7 +75,7 @@ impl Metrics {
             nftables_sync_failures: new.counters("sync_proxy_rules_nftables_sync_failures_total", "Cumulative proxy nftables sync failures", &["ip_family"])?,
             iptables_restore_failures: new.counters("sync_proxy_rules_iptables_restore_failures_total", "Cumulative proxy iptables restore failures", &["ip_family"])?,
             conntrack_duration: new.seconds("conntrack_reconciler_sync_duration_seconds", "Duration of each look for stale conntrack entries in seconds")?,
-            conntrack_deleted: new.counters("conntrack_reconciler_sync_deleted_entries_total", "Cumulative stale conntrack entries deleted", &["ip_family"])?,
+            conntrack_deleted: new.counters("conntrack_reconciler_deleted_entries_total", "Cumulative stale conntrack entries deleted", &["ip_family"])?,
             endpoint_changes: new.counter("sync_proxy_rules_endpoint_changes_total", "Cumulative proxy rules Endpoint changes")?,
             endpoint_changes_pending: new.gauge("sync_proxy_rules_endpoint_changes_pending", "Pending proxy rules Endpoint changes")?,
             service_changes: new.counter("sync_proxy_rules_service_changes_total", "Cumulative proxy rules Service changes")?,
@@ -159,7 +159,7 @@ mod tests {
             "kubeproxy_sync_proxy_rules_service_changes_total 2",
             "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0",
             "kubeproxy_conntrack_reconciler_sync_duration_seconds_count{ip_family=\"IPv6\"} 1",
-            "kubeproxy_conntrack_reconciler_sync_deleted_entries_total{ip_family=\"IPv6\"} 3",
+            "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"IPv6\"} 3",
             "kubeproxy_proxy_healthz_total{code=\"200\"} 1",
         ] {
             assert!(
