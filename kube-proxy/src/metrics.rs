@@ -1,6 +1,7 @@
 //! The metrics that kube-proxy exposes, by upstream's names where upstream has them.
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder, exponential_buckets,
@@ -18,9 +19,9 @@ pub struct Metrics {
     pub api_watching: IntGaugeVec,
     /// Seconds of each sync, by `ip_family`. One sync carries both families.
     pub sync_duration: HistogramVec,
-    /// The same, of the first sync.
+    /// The same, of those that wrote everything.
     pub sync_full_duration: HistogramVec,
-    /// The same, of the others.
+    /// The same, of those that wrote what had changed.
     pub sync_partial_duration: HistogramVec,
     /// When rules were last put in force, by `ip_family`.
     pub sync_last: GaugeVec,
@@ -30,6 +31,12 @@ pub struct Metrics {
     pub nftables_sync_failures: IntCounterVec,
     /// Failed syncs of the iptables mode, by `ip_family`.
     pub iptables_restore_failures: IntCounterVec,
+    /// Those of them that were to write only what had changed, by `ip_family`; everything is written then.
+    pub iptables_partial_restore_failures: IntCounterVec,
+    /// Rules of the iptables mode, by `table` and `ip_family`.
+    pub iptables_rules: IntGaugeVec,
+    /// Those that the last sync wrote, by `table` and `ip_family`.
+    pub iptables_rules_last: IntGaugeVec,
     /// Seconds of each look for stale conntrack entries, by `ip_family`.
     pub conntrack_duration: HistogramVec,
     /// Conntrack entries deleted for being stale, by `ip_family`.
@@ -74,6 +81,9 @@ impl Metrics {
             sync_queued: new.gauges("sync_proxy_rules_last_queued_timestamp_seconds", "The last time a sync of proxy rules was queued")?,
             nftables_sync_failures: new.counters("sync_proxy_rules_nftables_sync_failures_total", "Cumulative proxy nftables sync failures", &["ip_family"])?,
             iptables_restore_failures: new.counters("sync_proxy_rules_iptables_restore_failures_total", "Cumulative proxy iptables restore failures", &["ip_family"])?,
+            iptables_partial_restore_failures: new.counters("sync_proxy_rules_iptables_partial_restore_failures_total", "Cumulative proxy iptables partial restore failures", &["ip_family"])?,
+            iptables_rules: new.keep(IntGaugeVec::new(opts("sync_proxy_rules_iptables_total", "Total number of iptables rules owned by kube-proxy"), &["table", "ip_family"])?)?,
+            iptables_rules_last: new.keep(IntGaugeVec::new(opts("sync_proxy_rules_iptables_last", "Number of iptables rules written by kube-proxy in last sync"), &["table", "ip_family"])?)?,
             conntrack_duration: new.seconds("conntrack_reconciler_sync_duration_seconds", "Duration of each look for stale conntrack entries in seconds")?,
             conntrack_deleted: new.counters("conntrack_reconciler_deleted_entries_total", "Cumulative stale conntrack entries deleted", &["ip_family"])?,
             endpoint_changes: new.counter("sync_proxy_rules_endpoint_changes_total", "Cumulative proxy rules Endpoint changes")?,
@@ -90,12 +100,55 @@ impl Metrics {
         })
     }
 
+    /// Registers a counter that is read whenever somebody asks for the text, on that thread. It has no series while
+    /// `read` has no number.
+    ///
+    /// # Errors
+    /// When there is a metric of that name.
+    pub fn read_at_scrape(
+        &self,
+        name: &str,
+        help: &str,
+        read: impl Fn() -> Option<u64> + Send + Sync + 'static,
+    ) -> Result<(), prometheus::Error> {
+        let opts = opts(name, help);
+        let described = IntCounter::with_opts(opts.clone())?;
+        self.registry.register(Box::new(ReadAtScrape {
+            opts,
+            described,
+            read,
+        }))
+    }
+
     /// The text of `/metrics`.
     ///
     /// # Errors
     /// When a metric has no series that can be written (a defect).
     pub fn text(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// A counter that something else keeps.
+struct ReadAtScrape<R> {
+    opts: Opts,
+    /// Never counts; it knows how the counter is described.
+    described: IntCounter,
+    read: R,
+}
+
+impl<R: Fn() -> Option<u64> + Send + Sync> Collector for ReadAtScrape<R> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.described.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let read = (self.read)().and_then(|number| {
+            let counter = IntCounter::with_opts(self.opts.clone()).ok()?;
+            counter.inc_by(number);
+            Some(counter.collect())
+        });
+        read.unwrap_or_default()
     }
 }
 
@@ -138,6 +191,9 @@ fn opts(name: &str, help: &str) -> Opts {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     #[test]
@@ -167,5 +223,22 @@ mod tests {
                 "{line} is not in\n{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_counter_of_the_kernel_is_read_at_each_scrape_and_has_no_series_while_it_is_not_there() {
+        let metrics = Metrics::new().unwrap();
+        let kernel = Arc::new(AtomicU64::new(0));
+        let asked = Arc::clone(&kernel);
+        let read = move || Some(asked.load(Ordering::Relaxed)).filter(|count| *count != 7);
+        metrics.read_at_scrape("of_the_kernel", "Help", read).unwrap();
+        for (count, line) in [(0, true), (7, false), (9, true), (3, true)] {
+            kernel.store(count, Ordering::Relaxed);
+            let text = metrics.text().unwrap();
+            let expected = format!("\nkubeproxy_of_the_kernel {count}\n");
+            assert_eq!(text.contains(&expected), line, "{text}");
+            assert_eq!(text.contains("# TYPE kubeproxy_of_the_kernel counter"), line);
+        }
+        assert!(metrics.read_at_scrape("of_the_kernel", "Help", || None).is_err());
     }
 }

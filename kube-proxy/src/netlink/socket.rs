@@ -77,7 +77,7 @@ impl Socket {
     pub(crate) fn transact(&mut self, batch: &[u8], last: u32) -> Result<Vec<Failure>, Errno> {
         self.make_room(batch.len())?;
         self.send(batch)?;
-        let replies = self.drain()?;
+        let replies = self.drain(|_, _| {})?;
         let failures: Vec<_> = replies
             .iter()
             .filter(|reply| reply.errno != Errno::from_raw(0))
@@ -93,9 +93,19 @@ impl Socket {
 
     /// Sends single messages, and returns the kernel's complaints about them, in order.
     pub(crate) fn ask(&mut self, messages: &[u8]) -> Result<Vec<Failure>, Errno> {
+        self.ask_for(messages, |_, _| {})
+    }
+
+    /// As [`Socket::ask`], and passes on each message that comes as an answer: the number of the request, and
+    /// what follows its head.
+    pub(crate) fn ask_for(
+        &mut self,
+        messages: &[u8],
+        each: impl FnMut(u32, &[u8]),
+    ) -> Result<Vec<Failure>, Errno> {
         self.make_room(messages.len())?;
         self.send(messages)?;
-        let mut replies = self.drain()?;
+        let mut replies = self.drain(each)?;
         replies.retain(|reply| reply.errno != Errno::from_raw(0));
         Ok(replies)
     }
@@ -152,13 +162,13 @@ impl Socket {
         }
     }
 
-    /// Every acknowledgement and error that is waiting.
-    fn drain(&self) -> Result<Vec<Failure>, Errno> {
+    /// Every acknowledgement and error that is waiting; passes on what else is.
+    fn drain(&self, mut each: impl FnMut(u32, &[u8])) -> Result<Vec<Failure>, Errno> {
         let mut replies = Vec::new();
         let mut buffer = vec![0; 1 << 14];
         loop {
             match socket::recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => parse_replies(&buffer[..length], &mut replies),
+                Ok(length) => parse_replies(&buffer[..length], &mut replies, &mut each),
                 Err(Errno::EAGAIN) => return Ok(replies),
                 // More errors than the buffer holds: those that are there suffice to go on.
                 Err(Errno::EINTR | Errno::ENOBUFS) => {}
@@ -186,9 +196,13 @@ fn pass_on(bytes: &[u8], interrupted: &mut bool, each: &mut impl FnMut(&[u8])) -
     None
 }
 
-/// Collects the acknowledgements (reason 0) and errors in what was received.
-fn parse_replies(bytes: &[u8], replies: &mut Vec<Failure>) {
-    for message in messages(bytes).filter(|message| message.kind == NLMSG_ERROR) {
+/// Collects the acknowledgements (reason 0) and errors in what was received, and passes on the rest.
+fn parse_replies(bytes: &[u8], replies: &mut Vec<Failure>, each: &mut impl FnMut(u32, &[u8])) {
+    for message in messages(bytes) {
+        if message.kind != NLMSG_ERROR {
+            each(message.sequence, message.body());
+            continue;
+        }
         let Some((errno, rest)) = message.body().split_first_chunk::<4>() else {
             continue;
         };
