@@ -13,8 +13,9 @@
 //! | [`dataplane`] | how the kernel is told: a folder a mode |
 //! | [`proxy`] | the loop between them, on a thread of its own |
 //! | [`conntrack`] | the tracked flows that a change made stale, for all modes; on a thread of its own |
-//! | [`node`] | what this node is called and which addresses it has |
+//! | [`node`] | what this node is called, which addresses it has, and settings of its kernel |
 //! | [`health`], [`metrics`], [`server`], [`events`] | what others are told about this proxy |
+//! | [`oneshot`] | what the program does instead, when asked to: clean up, initialise, write its configuration |
 //! | [`logging`], [`path_watch`], `netlink` | log lines; changes of files; how the kernel is spoken to |
 //!
 //! Sources and servers run on the main thread's event loop; only the proxy's thread programs the kernel, and
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod model;
 mod netlink;
 pub mod node;
+pub mod oneshot;
 pub mod path_watch;
 pub mod proxy;
 pub mod server;

@@ -11,7 +11,7 @@ use kube_proxy::health::Health;
 use kube_proxy::metrics::Metrics;
 use kube_proxy::proxy::{self, Setup};
 use kube_proxy::source::Source;
-use kube_proxy::{dataplane, events, logging, node, server};
+use kube_proxy::{dataplane, events, logging, node, oneshot, server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags) -> ExitCode {
-    let loaded = match config::load(flags) {
+    let loaded = match config::load(flags, oneshot::choose_mode(flags)) {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("Error: {error}");
@@ -47,8 +47,16 @@ fn run(flags: &Flags) -> ExitCode {
     };
     logging::start(loaded.config.verbosity);
     info!(version = env!("CARGO_PKG_VERSION"), "Version info");
+    if let Some(reason) = &loaded.why_this_mode {
+        info!(mode = %loaded.config.mode, reason, "No proxy mode is configured");
+    }
     for note in &loaded.notes {
         warn!("{note}");
+    }
+    match oneshot::run(flags, &loaded) {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => {}
+        Err(err) => return failed(&err),
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
@@ -57,10 +65,12 @@ fn run(flags: &Flags) -> ExitCode {
         runtime.shutdown_background();
         ended
     });
-    ended.unwrap_or_else(|err| {
-        error!(err = format!("{err:#}"), "command failed");
-        ExitCode::FAILURE
-    })
+    ended.unwrap_or_else(|err| failed(&err))
+}
+
+fn failed(err: &anyhow::Error) -> ExitCode {
+    error!(err = format!("{err:#}"), "command failed");
+    ExitCode::FAILURE
 }
 
 /// Runs everything until one part ends. Rules stay in the kernel however that happens: the next proxy takes
@@ -86,9 +96,11 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         health_checks,
+        remove_others: dataplane::leftovers::begin_to_remove_others,
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    oneshot::initialize(&config);
     let looping = proxy::spawn(setup, changes, dataplane::open)?;
     let endless = tokio::select! {
         ended = looping => return ended.map(|()| ExitCode::SUCCESS),

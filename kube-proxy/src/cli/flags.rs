@@ -31,8 +31,6 @@ pub(crate) enum Does {
     Itself,
     /// Is accepted and has no effect, which the program says.
     Nothing,
-    /// Is upstream's and does not exist here: the program refuses to start.
-    Missing,
 }
 
 /// One flag.
@@ -62,7 +60,7 @@ const fn short(letter: char, flag: Flag) -> Flag {
     }
 }
 
-use Does::{Itself, Missing, Nothing, Overrides, Sets};
+use Does::{Itself, Nothing, Overrides, Sets};
 use Takes::{Bool, Duration, Gates, Integer, List, Number, Text};
 
 /// Every flag, in the order of the help.
@@ -71,12 +69,15 @@ pub(crate) const FLAGS: &[Flag] = &[
     short('h', flag("help", Bool, Itself, "print this help")),
     flag("version", Bool, Itself, "print the version; --version=raw prints the bare number"),
     flag("config", Text, Itself, "file with a KubeProxyConfiguration (YAML or JSON); flags marked with * are then ignored"),
+    flag("write-config-to", Text, Itself, "write the complete configuration to this file, and exit"),
+    flag("cleanup", Bool, Itself, "remove all rules that kube-proxies left in this node's kernel, whatever their mode, and exit"),
+    flag("init-only", Bool, Itself, "do what needs more privileges than CAP_NET_ADMIN (settings of the kernel), and exit"),
     flag("manifests", Text, Itself, "file or folder of manifests (YAML or JSON) to use instead of a Kubernetes API server; watched for changes"),
     flag("service-cluster-ip-range", Text, Itself, "with --manifests: networks (IPv4, IPv6 or both, separated by a comma) from which Services without a clusterIP get one (default 10.96.0.0/16,fd00:10:96::/112)"),
     flag("master", Text, Itself, "URL of the API server; wins over the kubeconfig"),
     flag("kubeconfig", Text, Sets(&["/clientConnection/kubeconfig"]), "file with credentials and address of the API server; without it and --master: the service account of the pod"),
     flag("hostname-override", Text, Overrides(&["/hostnameOverride"]), "name of this node, instead of the host name"),
-    flag("proxy-mode", Text, Sets(&["/mode"]), "nftables (the default) or iptables"),
+    flag("proxy-mode", Text, Sets(&["/mode"]), "nftables or iptables; empty: nftables where the kernel has all that it needs, else iptables"),
     flag("cluster-cidr", Text, Sets(&["/clusterCIDR"]), "networks of all pods, one or one per family separated by a comma"),
     flag("nodeport-addresses", List, Sets(&["/nodePortAddresses"]), "networks whose addresses of this node accept node ports, or the word primary (the default in nftables mode; else all)"),
     flag("iptables-localhost-nodeports", Bool, Sets(&["/iptables/localhostNodePorts", "/nftables/localhostNodePorts"]), "serve node ports at the loopback address as well, for processes of this host (default true)"),
@@ -107,13 +108,13 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("ipvs-tcp-timeout", Duration, Sets(&["/ipvs/tcpTimeout"]), "no effect in nftables mode"),
     flag("ipvs-tcpfin-timeout", Duration, Sets(&["/ipvs/tcpFinTimeout"]), "no effect in nftables mode"),
     flag("ipvs-udp-timeout", Duration, Sets(&["/ipvs/udpTimeout"]), "no effect in nftables mode"),
-    flag("conntrack-max-per-core", Integer, Sets(&["/conntrack/maxPerCore"]), "no effect yet"),
-    flag("conntrack-min", Integer, Sets(&["/conntrack/min"]), "no effect yet"),
-    flag("conntrack-tcp-timeout-established", Duration, Sets(&["/conntrack/tcpEstablishedTimeout"]), "no effect yet"),
-    flag("conntrack-tcp-timeout-close-wait", Duration, Sets(&["/conntrack/tcpCloseWaitTimeout"]), "no effect yet"),
-    flag("conntrack-tcp-be-liberal", Bool, Sets(&["/conntrack/tcpBeLiberal"]), "no effect yet"),
-    flag("conntrack-udp-timeout", Duration, Sets(&["/conntrack/udpTimeout"]), "no effect yet"),
-    flag("conntrack-udp-timeout-stream", Duration, Sets(&["/conntrack/udpStreamTimeout"]), "no effect yet"),
+    flag("conntrack-max-per-core", Integer, Sets(&["/conntrack/maxPerCore"]), "tracked connections for each processor: nf_conntrack_max (default 32768; 0: leave it)"),
+    flag("conntrack-min", Integer, Sets(&["/conntrack/min"]), "what nf_conntrack_max is at least, unless conntrack-max-per-core is 0 (default 131072)"),
+    flag("conntrack-tcp-timeout-established", Duration, Sets(&["/conntrack/tcpEstablishedTimeout"]), "nf_conntrack_tcp_timeout_established (default 24h; 0: leave it)"),
+    flag("conntrack-tcp-timeout-close-wait", Duration, Sets(&["/conntrack/tcpCloseWaitTimeout"]), "nf_conntrack_tcp_timeout_close_wait (default 1h; 0: leave it)"),
+    flag("conntrack-tcp-be-liberal", Bool, Sets(&["/conntrack/tcpBeLiberal"]), "set nf_conntrack_tcp_be_liberal: take packets outside of the TCP window for valid"),
+    flag("conntrack-udp-timeout", Duration, Sets(&["/conntrack/udpTimeout"]), "nf_conntrack_udp_timeout (0, the default: leave it)"),
+    flag("conntrack-udp-timeout-stream", Duration, Sets(&["/conntrack/udpStreamTimeout"]), "nf_conntrack_udp_timeout_stream (0, the default: leave it)"),
     flag("profiling", Bool, Sets(&["/enableProfiling"]), "no effect yet"),
     flag("show-hidden-metrics-for-version", Text, Sets(&["/showHiddenMetricsForVersion"]), "no effect yet"),
     flag("logging-format", Text, Overrides(&["/logging/format"]), "only text"),
@@ -121,7 +122,4 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("vmodule", Text, Nothing, "no effect yet"),
     flag("boot-id-file", Text, Nothing, "no effect"),
     flag("machine-id-file", Text, Nothing, "no effect"),
-    flag("cleanup", Bool, Missing, "not built yet"),
-    flag("init-only", Bool, Missing, "not built yet"),
-    flag("write-config-to", Text, Missing, "not built yet"),
 ];

@@ -37,6 +37,12 @@ pub struct Flags {
     pub service_cluster_ip_range: Option<String>,
     /// `--master`.
     pub master: Option<String>,
+    /// `--write-config-to`.
+    pub write_config_to: Option<PathBuf>,
+    /// `--cleanup`.
+    pub cleanup: bool,
+    /// `--init-only`.
+    pub init_only: bool,
     /// The fields that flags set, shaped as a KubeProxyConfiguration. With `--config`, only those that
     /// override the file.
     pub settings: Value,
@@ -64,14 +70,12 @@ pub enum UsageError {
     },
     #[error("\"kube-proxy\" does not take any arguments, got {0:?}")]
     Positional(Vec<String>),
-    #[error("--{0} is not built yet in this kube-proxy")]
-    Missing(&'static str),
 }
 
 /// Reads the arguments (without the program's name).
 ///
 /// # Errors
-/// When a flag is unknown, malformed or not built, or an argument belongs to no flag.
+/// When a flag is unknown or malformed, or an argument belongs to no flag.
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, UsageError> {
     let given = split(arguments.into_iter())?;
     if given.iter().any(|(flag, _)| flag.name == "help") {
@@ -98,12 +102,8 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Usa
                     set(&mut flags.settings, field, value.clone());
                 }
             }
-            Does::Missing if text != "false" && !text.is_empty() => {
-                return Err(UsageError::Missing(flag.name));
-            }
-            Does::Missing => {}
             Does::Nothing => flags.ignored.push(flag.name),
-            Does::Itself => flags.take(flag.name, text),
+            Does::Itself => flags.take(flag.name, text, value == Value::Bool(true)),
         }
     }
     Ok(Command::Run(Box::new(flags)))
@@ -111,9 +111,12 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Usa
 
 impl Flags {
     /// Keeps the value of a flag that the program reads itself; an empty value is an unset flag.
-    fn take(&mut self, name: &str, text: String) {
+    fn take(&mut self, name: &str, text: String, on: bool) {
         let text = Some(text).filter(|text| !text.is_empty());
         match name {
+            "write-config-to" => self.write_config_to = text.map(PathBuf::from),
+            "cleanup" => self.cleanup = on,
+            "init-only" => self.init_only = on,
             "config" => self.config = text.map(PathBuf::from),
             "manifests" => self.manifests = text.map(PathBuf::from),
             "service-cluster-ip-range" => self.service_cluster_ip_range = text,

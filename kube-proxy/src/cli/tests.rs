@@ -92,10 +92,9 @@ fn a_command_line_that_upstream_refuses_is_refused_in_its_words() {
             "--masquerade-all true",
             "\"kube-proxy\" does not take any arguments, got [\"true\"]",
         ),
-        ("--cleanup", "--cleanup is not built yet in this kube-proxy"),
         (
-            "--write-config-to=/tmp/x",
-            "--write-config-to is not built yet in this kube-proxy",
+            "--cleanup=perhaps",
+            "invalid argument \"perhaps\" for \"--cleanup\" flag: must be true or false",
         ),
     ];
     for (line, message) in table {
@@ -117,6 +116,21 @@ fn with_a_configuration_file_only_the_overriding_flags_count() {
     );
     assert_eq!(flags.ignored, ["proxy-mode"]);
     assert_eq!(flags.master.as_deref(), Some("https://a"));
+}
+
+#[test]
+fn what_to_do_instead_of_running_is_told_beside_a_configuration_file_too() {
+    for line in ["", "--config=/etc/kp.yaml "] {
+        let flags = run(&format!(
+            "{line}--cleanup --init_only=true --write-config-to=/tmp/x"
+        ));
+        assert!(flags.cleanup && flags.init_only, "{line}");
+        let path = flags.write_config_to;
+        assert_eq!(path.as_deref(), Some(std::path::Path::new("/tmp/x")));
+        assert!(flags.ignored.is_empty(), "{line}");
+    }
+    let flags = run("--cleanup --cleanup=f --write-config-to=");
+    assert_eq!((flags.cleanup, flags.write_config_to), (false, None));
 }
 
 #[test]

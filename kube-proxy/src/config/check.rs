@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::file::{KubeProxyConfiguration, ModeSection, Period};
-use super::{Config, ConfigError, DetectLocal, Mode, NodePorts, Source};
+use super::{Config, ConfigError, Conntrack, DetectLocal, Mode, NodePorts, Source};
 use crate::cli::Flags;
 use crate::model::object::Family;
 use crate::source::api::ClientOptions;
@@ -23,10 +23,15 @@ const SERVICE_RANGES: [IpNet; 2] = [
         112,
     )),
 ];
-const DEFAULT_SYNC_PERIOD: Duration = Duration::from_secs(30);
-const DEFAULT_MIN_SYNC_PERIOD: Duration = Duration::from_secs(1);
-const DEFAULT_MASQUERADE_BIT: i32 = 14;
+pub(super) const DEFAULT_SYNC_PERIOD: Duration = Duration::from_secs(30);
+pub(super) const DEFAULT_MIN_SYNC_PERIOD: Duration = Duration::from_secs(1);
+pub(super) const DEFAULT_MASQUERADE_BIT: i32 = 14;
+pub(super) const DEFAULT_CONTENT_TYPE: &str = "application/vnd.kubernetes.protobuf";
 const DEFAULT_OOM_SCORE_ADJ: i32 = -999;
+const DEFAULT_MAX_PER_CORE: i32 = 32_768;
+const DEFAULT_CONNTRACK_MIN: i32 = 131_072;
+const DEFAULT_TCP_ESTABLISHED_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+const DEFAULT_TCP_CLOSE_WAIT_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// What upstream calls the modes' sections when it complains.
 const IPTABLES: &str = "KubeProxyIPTablesConfiguration";
@@ -68,8 +73,17 @@ impl Problems {
     }
 }
 
-/// Checks everything and makes a [`Config`].
-pub(super) fn check(file: &KubeProxyConfiguration, flags: &Flags) -> Result<Config, ConfigError> {
+/// Whether the choice of the mode is left to this program.
+pub(super) fn names_no_mode(file: &KubeProxyConfiguration) -> bool {
+    text(&file.mode).is_none()
+}
+
+/// Checks everything and makes a [`Config`]; `default_mode` is for a file that names none.
+pub(super) fn check(
+    file: &KubeProxyConfiguration,
+    flags: &Flags,
+    default_mode: Option<Mode>,
+) -> Result<Config, ConfigError> {
     let mut problems = Problems::default();
     let bind_address = match text(&file.bind_address) {
         None => None,
@@ -83,11 +97,12 @@ pub(super) fn check(file: &KubeProxyConfiguration, flags: &Flags) -> Result<Conf
     };
     let healthz = text(&file.healthz_bind_address).unwrap_or(any);
     let metrics = text(&file.metrics_bind_address).unwrap_or(loopback);
-    let mode = mode(file, &mut problems);
+    let mode = mode(file, &mut problems)
+        .or(default_mode)
+        .unwrap_or(Mode::Nftables);
     let iptables = file.iptables.clone().unwrap_or_default();
     // Upstream checks this one in every mode.
     let iptables_bit = masquerade_bit(IPTABLES, iptables.masquerade_bit, &mut problems);
-    check_conntrack(file, &mut problems);
     // The section of the mode.
     let (section, name, masquerade_bit) = match mode {
         Mode::Iptables => (iptables, IPTABLES, iptables_bit),
@@ -118,6 +133,7 @@ pub(super) fn check(file: &KubeProxyConfiguration, flags: &Flags) -> Result<Conf
             -1000,
             1000,
         ),
+        conntrack: conntrack(file, &mut problems),
         verbosity: file
             .logging
             .as_ref()
@@ -136,17 +152,18 @@ fn text(field: &Option<String>) -> Option<&str> {
     field.as_deref().filter(|text| !text.is_empty())
 }
 
-fn mode(file: &KubeProxyConfiguration, problems: &mut Problems) -> Mode {
-    match file.mode.as_deref().unwrap_or_default() {
-        "" | "nftables" => {}
-        "iptables" => return Mode::Iptables,
+/// The mode that is named.
+fn mode(file: &KubeProxyConfiguration, problems: &mut Problems) -> Option<Mode> {
+    match text(&file.mode)? {
+        "nftables" => return Some(Mode::Nftables),
+        "iptables" => return Some(Mode::Iptables),
         known @ "ipvs" => problems.0.push(format!(
             "KubeProxyConfiguration.Mode.ProxyMode: mode {known:?} is not built yet in this kube-proxy; it has: \
              nftables, iptables"
         )),
         other => problems.invalid("Mode.ProxyMode", other, "must be iptables, ipvs, nftables or blank"),
     }
-    Mode::Nftables
+    None
 }
 
 fn source(file: &KubeProxyConfiguration, flags: &Flags, problems: &mut Problems) -> Source {
@@ -168,7 +185,9 @@ fn source(file: &KubeProxyConfiguration, flags: &Flags, problems: &mut Problems)
             kubeconfig: text(&connection.kubeconfig).map(PathBuf::from),
             master: flags.master.clone(),
             accept_content_types: connection.accept_content_types.unwrap_or_default(),
-            content_type: connection.content_type.unwrap_or_default(),
+            content_type: text(&connection.content_type)
+                .unwrap_or(DEFAULT_CONTENT_TYPE)
+                .to_owned(),
         });
     };
     if flags.master.is_some() {
@@ -336,15 +355,28 @@ fn allow_external_ips(file: &KubeProxyConfiguration, problems: &mut Problems) ->
     gates.get("AllowServiceExternalIPs").copied().unwrap_or(true)
 }
 
-fn check_conntrack(file: &KubeProxyConfiguration, problems: &mut Problems) {
-    let conntrack = file.conntrack.clone().unwrap_or_default();
-    for (field, value) in [("MaxPerCore", conntrack.max_per_core), ("Min", conntrack.min)] {
-        if let Some(value) = value.filter(|&value| value < 0) {
+/// Null means the default here, and zero means to leave a setting alone.
+fn conntrack(file: &KubeProxyConfiguration, problems: &mut Problems) -> Conntrack {
+    let given = file.conntrack.clone().unwrap_or_default();
+    let mut number = |field: &str, given: Option<i32>, default| {
+        let number = given.unwrap_or(default);
+        if number < 0 {
             problems.invalid(
                 &format!("KubeConntrackConfiguration.{field}"),
-                value,
+                number,
                 "must be greater than or equal to 0",
             );
         }
+        number.max(0)
+    };
+    let period = |given: Option<Period>, default| given.map_or(default, |Period(given)| given);
+    Conntrack {
+        max_per_core: number("MaxPerCore", given.max_per_core, DEFAULT_MAX_PER_CORE),
+        min: number("Min", given.min, DEFAULT_CONNTRACK_MIN),
+        tcp_established_timeout: period(given.tcp_established_timeout, DEFAULT_TCP_ESTABLISHED_TIMEOUT),
+        tcp_close_wait_timeout: period(given.tcp_close_wait_timeout, DEFAULT_TCP_CLOSE_WAIT_TIMEOUT),
+        tcp_be_liberal: given.tcp_be_liberal.unwrap_or_default(),
+        udp_timeout: period(given.udp_timeout, Duration::ZERO),
+        udp_stream_timeout: period(given.udp_stream_timeout, Duration::ZERO),
     }
 }

@@ -36,3 +36,32 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     }
     Some(total)
 }
+
+/// A duration as Go writes it: `1h0m0s`, `1m30s`, `1.5s`, `250ms`, `0s`.
+pub(crate) fn format_duration(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    match nanos {
+        0 => return "0s".to_owned(),
+        1..1_000 => return format!("{nanos}ns"),
+        1_000..1_000_000 => return format!("{}µs", decimal(nanos, 1_000)),
+        1_000_000..1_000_000_000 => return format!("{}ms", decimal(nanos, 1_000_000)),
+        _ => {}
+    }
+    let (minutes, seconds) = (
+        nanos / 60_000_000_000,
+        decimal(nanos % 60_000_000_000, 1_000_000_000),
+    );
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+/// A number of units, with as many decimals as it takes.
+fn decimal(nanos: u128, unit: u128) -> String {
+    let digits = unit.ilog10() as usize;
+    let fraction = format!("{:0digits$}", nanos % unit);
+    let number = format!("{}.{fraction}", nanos / unit);
+    number.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

@@ -46,25 +46,6 @@ pub(super) fn without_effect(file: &KubeProxyConfiguration) -> Option<String> {
     name("nftables.minSyncPeriod", differs(nftables.min_sync_period, 1));
     name("configSyncPeriod", differs(file.config_sync_period, 15 * 60));
 
-    let conntrack = file.conntrack.clone().unwrap_or_default();
-    let set = |value: Option<i32>, default| value.is_some_and(|value| value != 0 && value != default);
-    name("conntrack.maxPerCore", set(conntrack.max_per_core, 32768));
-    name("conntrack.min", set(conntrack.min, 131_072));
-    name(
-        "conntrack.tcpEstablishedTimeout",
-        differs(conntrack.tcp_established_timeout, 24 * 3600),
-    );
-    name(
-        "conntrack.tcpCloseWaitTimeout",
-        differs(conntrack.tcp_close_wait_timeout, 3600),
-    );
-    name("conntrack.tcpBeLiberal", conntrack.tcp_be_liberal == Some(true));
-    name("conntrack.udpTimeout", differs(conntrack.udp_timeout, 0));
-    name(
-        "conntrack.udpStreamTimeout",
-        differs(conntrack.udp_stream_timeout, 0),
-    );
-
     const HEEDED: [&str; 4] = [
         "AllowServiceExternalIPs",
         "MultiCIDRServiceAllocator",

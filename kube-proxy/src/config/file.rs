@@ -4,23 +4,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::ConfigError;
-use super::duration::parse_duration;
+use super::duration::{format_duration, parse_duration};
 
-const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
-const KIND: &str = "KubeProxyConfiguration";
+pub(super) const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
+pub(super) const KIND: &str = "KubeProxyConfiguration";
 
 /// The whole file. Fields of platforms other than Linux are read and never used.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct KubeProxyConfiguration {
-    #[serde(rename = "apiVersion")]
-    _api_version: Option<String>,
-    #[serde(rename = "kind")]
-    _kind: Option<String>,
+    pub(super) api_version: Option<String>,
+    pub(super) kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) feature_gates: Option<BTreeMap<String, bool>>,
     pub(crate) client_connection: Option<ClientConnection>,
     pub(crate) logging: Option<Logging>,
@@ -35,10 +34,9 @@ pub(crate) struct KubeProxyConfiguration {
     pub(crate) iptables: Option<ModeSection>,
     pub(crate) ipvs: Option<Ipvs>,
     pub(crate) nftables: Option<ModeSection>,
-    #[serde(rename = "winkernel")]
-    _winkernel: Option<Value>,
-    #[serde(rename = "windowsRunAsService")]
-    _windows_run_as_service: Option<bool>,
+    pub(super) winkernel: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) windows_run_as_service: Option<bool>,
     pub(crate) detect_local_mode: Option<String>,
     pub(crate) detect_local: Option<DetectLocal>,
     #[serde(rename = "clusterCIDR")]
@@ -47,71 +45,65 @@ pub(crate) struct KubeProxyConfiguration {
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) conntrack: Option<Conntrack>,
     pub(crate) config_sync_period: Option<Period>,
-    #[serde(rename = "portRange")]
-    _port_range: Option<String>,
+    pub(super) port_range: Option<String>,
 }
 
 /// `clientConnection`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ClientConnection {
     pub(crate) kubeconfig: Option<String>,
     pub(crate) accept_content_types: Option<String>,
     pub(crate) content_type: Option<String>,
+    #[serde(serialize_with = "shortest")]
     pub(crate) qps: Option<f32>,
     pub(crate) burst: Option<i32>,
 }
 
 /// `logging`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Logging {
     pub(crate) format: Option<String>,
     /// A duration, or nanoseconds as a number: upstream takes both here.
-    #[serde(rename = "flushFrequency")]
-    _flush_frequency: Option<Value>,
+    pub(super) flush_frequency: Option<Value>,
     pub(crate) verbosity: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) vmodule: Option<Vec<Value>>,
-    #[serde(rename = "options")]
-    _options: Option<Value>,
+    pub(super) options: Option<Value>,
 }
 
 /// `ipvs`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Ipvs {
-    #[serde(rename = "syncPeriod")]
-    _sync_period: Option<Period>,
-    #[serde(rename = "minSyncPeriod")]
-    _min_sync_period: Option<Period>,
-    #[serde(rename = "scheduler")]
-    _scheduler: Option<String>,
+    pub(crate) sync_period: Option<Period>,
+    pub(crate) min_sync_period: Option<Period>,
+    pub(crate) scheduler: Option<String>,
     #[serde(rename = "excludeCIDRs")]
-    _exclude_cidrs: Option<Vec<String>>,
+    pub(crate) exclude_cidrs: Option<Vec<String>>,
     #[serde(rename = "strictARP")]
-    _strict_arp: Option<bool>,
-    #[serde(rename = "tcpTimeout")]
-    _tcp_timeout: Option<Period>,
-    #[serde(rename = "tcpFinTimeout")]
-    _tcp_fin_timeout: Option<Period>,
-    #[serde(rename = "udpTimeout")]
-    _udp_timeout: Option<Period>,
+    pub(crate) strict_arp: Option<bool>,
+    pub(crate) tcp_timeout: Option<Period>,
+    pub(crate) tcp_fin_timeout: Option<Period>,
+    pub(crate) udp_timeout: Option<Period>,
 }
 
 /// `iptables`, and `nftables`, which has the same fields.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ModeSection {
     pub(crate) masquerade_bit: Option<i32>,
     pub(crate) masquerade_all: Option<bool>,
     /// Upstream has it in `iptables` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) localhost_node_ports: Option<bool>,
     pub(crate) sync_period: Option<Period>,
     pub(crate) min_sync_period: Option<Period>,
 }
 
 /// `detectLocal`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct DetectLocal {
     pub(crate) bridge_interface: Option<String>,
@@ -119,7 +111,7 @@ pub(crate) struct DetectLocal {
 }
 
 /// `conntrack`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Conntrack {
     pub(crate) max_per_core: Option<i32>,
@@ -142,6 +134,18 @@ impl<'de> Deserialize<'de> for Period {
             serde::de::Error::custom(format!("{text:?} is not a duration like 1h30m or 250ms"))
         })
     }
+}
+
+impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format_duration(self.0))
+    }
+}
+
+/// A short number, which is another one in more digits, as its short self.
+fn shortest<S: Serializer>(number: &Option<f32>, serializer: S) -> Result<S::Ok, S::Error> {
+    let number: Option<f64> = number.and_then(|number| number.to_string().parse().ok());
+    number.serialize(serializer)
 }
 
 /// Reads YAML or JSON into a tree. A key that occurs twice counts as its last occurrence, which the second

@@ -10,6 +10,8 @@ mod file;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod written;
+mod yaml;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use self::file::KubeProxyConfiguration;
 use crate::cli::{Flags, set};
 use crate::model::object::Family;
 use crate::source::api::ClientOptions;
@@ -56,8 +59,29 @@ pub struct Config {
     pub allow_external_ips: bool,
     /// `oomScoreAdj`.
     pub oom_score_adj: i32,
+    /// `conntrack`.
+    pub conntrack: Conntrack,
     /// `logging.verbosity`.
     pub verbosity: u32,
+}
+
+/// `conntrack`: settings of the kernel. Zero leaves one as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conntrack {
+    /// `maxPerCore`, not negative.
+    pub max_per_core: i32,
+    /// `min`, not negative.
+    pub min: i32,
+    /// `tcpEstablishedTimeout`.
+    pub tcp_established_timeout: Duration,
+    /// `tcpCloseWaitTimeout`.
+    pub tcp_close_wait_timeout: Duration,
+    /// `tcpBeLiberal`; false leaves it.
+    pub tcp_be_liberal: bool,
+    /// `udpTimeout`.
+    pub udp_timeout: Duration,
+    /// `udpStreamTimeout`.
+    pub udp_stream_timeout: Duration,
 }
 
 /// A mode that this kube-proxy has.
@@ -149,9 +173,26 @@ pub struct Loaded {
     pub config: Config,
     /// Warnings: fields without effect, lenient decoding.
     pub notes: Vec<String>,
+    /// Why the mode is what it is, when none is configured.
+    pub why_this_mode: Option<String>,
     /// The file and its text, to notice when it changes.
     pub file: Option<(PathBuf, String)>,
+    /// What was configured.
+    written: KubeProxyConfiguration,
 }
+
+impl Loaded {
+    /// The configuration as the text of a complete file, which makes the same configuration when it is read.
+    ///
+    /// # Errors
+    /// When a value has no text.
+    pub fn complete_text(&self) -> serde_json::Result<String> {
+        written::text(&self.written, &self.config)
+    }
+}
+
+/// Chooses the mode for a configuration that names none, and says why.
+pub type ChooseMode = fn() -> (Mode, String);
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -179,25 +220,26 @@ pub enum ConfigError {
 
 pub use self::watch::changed;
 
-/// Reads the file that the flags name, if any, puts the flags on top, and checks the result.
+/// Reads the file that the flags name, if any, puts the flags on top, and checks the result. What depends on the mode
+/// follows the one that is chosen, if none is configured.
 ///
 /// # Errors
 /// When the file cannot be read or decoded, or a value does not do.
-pub fn load(flags: &Flags) -> Result<Loaded, ConfigError> {
+pub fn load(flags: &Flags, choose_mode: ChooseMode) -> Result<Loaded, ConfigError> {
     let Some(path) = &flags.config else {
-        return build(None, flags);
+        return build(None, flags, choose_mode);
     };
     let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
         path: path.display().to_string(),
         error,
     })?;
-    let mut loaded = build(Some(&text), flags)?;
+    let mut loaded = build(Some(&text), flags, choose_mode)?;
     loaded.file = Some((path.clone(), text));
     Ok(loaded)
 }
 
 /// [`load`] with the file's text.
-fn build(text: Option<&str>, flags: &Flags) -> Result<Loaded, ConfigError> {
+fn build(text: Option<&str>, flags: &Flags, choose_mode: ChooseMode) -> Result<Loaded, ConfigError> {
     let mut notes = Vec::new();
     let mut tree = match text {
         // As flags have them: bindAddress does not change these when it is a flag, but does in a file.
@@ -225,12 +267,16 @@ fn build(text: Option<&str>, flags: &Flags) -> Result<Loaded, ConfigError> {
             None => format!("flag --{flag} has no effect"),
         });
     }
-    let config = check::check(&file, flags)?;
+    let chosen = check::names_no_mode(&file).then(choose_mode);
+    let (default_mode, why_this_mode) = chosen.unzip();
+    let config = check::check(&file, flags, default_mode)?;
     notes.extend(effect::without_effect(&file));
     Ok(Loaded {
         config,
         notes,
+        why_this_mode,
         file: None,
+        written: file,
     })
 }
 

@@ -12,15 +12,59 @@ fn flags(line: &str) -> Flags {
     }
 }
 
+/// A kernel that has all that nftables mode needs.
+fn any_kernel() -> (Mode, String) {
+    (Mode::Nftables, "it has all that is needed".to_owned())
+}
+
+/// One that has not.
+fn old_kernel() -> (Mode, String) {
+    (Mode::Iptables, "it lacks numgen".to_owned())
+}
+
 fn of_flags(line: &str) -> Result<Loaded, ConfigError> {
-    build(None, &flags(line))
+    build(None, &flags(line), any_kernel)
 }
 
 fn of_file(body: &str, line: &str) -> Result<Loaded, ConfigError> {
     build(
         Some(&format!("{HEAD}{body}")),
         &flags(&format!("--config=x {line}")),
+        any_kernel,
     )
+}
+
+/// The API server without a setting.
+fn api() -> ClientOptions {
+    ClientOptions {
+        content_type: "application/vnd.kubernetes.protobuf".to_owned(),
+        ..ClientOptions::default()
+    }
+}
+
+#[test]
+fn without_a_mode_the_kernel_decides_and_what_depends_on_the_mode_follows() {
+    let blank = [
+        "",
+        "--iptables-masquerade-bit=7 --iptables-sync-period=11s --masquerade-all",
+    ];
+    for line in blank {
+        for (choose, mode) in [
+            (any_kernel as ChooseMode, "nftables"),
+            (old_kernel as ChooseMode, "iptables"),
+        ] {
+            let chosen = build(None, &flags(line), choose).unwrap();
+            let named = build(None, &flags(&format!("{line} --proxy-mode={mode}")), || {
+                panic!("a mode is named")
+            });
+            let named = named.unwrap();
+            assert_eq!(chosen.config, named.config, "{line}");
+            assert_eq!(chosen.why_this_mode, Some(choose().1));
+            assert_eq!(named.why_this_mode, None);
+        }
+    }
+    let old = build(None, &flags(""), old_kernel).unwrap().config;
+    assert_eq!(old.node_port_addresses, NodePorts::Networks(Vec::new()));
 }
 
 #[test]
@@ -29,7 +73,7 @@ fn no_flags_at_all_mean_upstreams_defaults() {
     assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
     let expected = Config {
         mode: Mode::Nftables,
-        source: Source::Api(ClientOptions::default()),
+        source: Source::Api(api()),
         hostname_override: None,
         node_ip_override: None,
         healthz_address: "0.0.0.0:10256".parse().unwrap(),
@@ -43,6 +87,15 @@ fn no_flags_at_all_mean_upstreams_defaults() {
         sync_period: Duration::from_secs(30),
         allow_external_ips: true,
         oom_score_adj: -999,
+        conntrack: Conntrack {
+            max_per_core: 32_768,
+            min: 131_072,
+            tcp_established_timeout: Duration::from_secs(24 * 3600),
+            tcp_close_wait_timeout: Duration::from_secs(3600),
+            tcp_be_liberal: false,
+            udp_timeout: Duration::ZERO,
+            udp_stream_timeout: Duration::ZERO,
+        },
         verbosity: 0,
     };
     assert_eq!(loaded.config, expected);
@@ -51,12 +104,17 @@ fn no_flags_at_all_mean_upstreams_defaults() {
 #[test]
 fn the_file_that_kubeadm_writes_loads_without_a_warning() {
     let text = include_str!("testdata/kubeadm.yaml");
-    let loaded = build(Some(text), &flags("--config=x --hostname-override=Node-1")).unwrap();
+    let loaded = build(
+        Some(text),
+        &flags("--config=x --hostname-override=Node-1"),
+        any_kernel,
+    )
+    .unwrap();
     assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
     let expected = Config {
         source: Source::Api(ClientOptions {
             kubeconfig: Some("/var/lib/kube-proxy/kubeconfig.conf".into()),
-            ..ClientOptions::default()
+            ..api()
         }),
         hostname_override: Some("node-1".to_owned()),
         detect_local: DetectLocal::ClusterCidr {
@@ -102,6 +160,15 @@ fn a_value_has_the_same_effect_from_a_flag_and_from_a_file() {
             "featureGates: {AllowServiceExternalIPs: false}",
         ),
         ("--oom-score-adj=0", "oomScoreAdj: 0"),
+        (
+            "--conntrack-max-per-core=0 --conntrack-min=5 --conntrack-tcp-be-liberal",
+            "conntrack: {maxPerCore: 0, min: 5, tcpBeLiberal: true}",
+        ),
+        (
+            "--conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=1m \
+             --conntrack-udp-timeout=2s --conntrack-udp-timeout-stream=3s",
+            "conntrack: {tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 1m, udpTimeout: 2s, udpStreamTimeout: 3s}",
+        ),
         ("-v=4", "logging: {verbosity: 4}"),
     ];
     for (line, body) in table {
@@ -298,7 +365,9 @@ fn a_file_of_the_wrong_shape_is_fatal_and_says_where() {
         ),
     ];
     for (text, message) in table {
-        let error = build(Some(text), &flags("--config=x")).unwrap_err().to_string();
+        let error = build(Some(text), &flags("--config=x"), any_kernel)
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with(message), "{text}\n{error}");
     }
 }
@@ -317,10 +386,10 @@ fn what_has_no_effect_is_named() {
             &["Using lenient decoding as strict decoding failed: unknown field \"nftables.masqueradeAl\""],
         ),
         (
-            "conntrack: {maxPerCore: 1, udpTimeout: 3s}\nfeatureGates: {SomethingNew: true}",
+            "enableProfiling: true\nfeatureGates: {SomethingNew: true}",
             "",
             &[
-                "configuration fields that have no effect in this kube-proxy: conntrack.maxPerCore, conntrack.udpTimeout, featureGates.SomethingNew",
+                "configuration fields that have no effect in this kube-proxy: enableProfiling, featureGates.SomethingNew",
             ],
         ),
         (
@@ -400,6 +469,109 @@ fn a_manifest_source_excludes_an_api_server_and_has_a_range_for_its_services() {
     ] {
         let error = of_flags(line).unwrap_err().to_string();
         assert!(error.starts_with(message), "{line}: {error}");
+    }
+}
+
+#[test]
+fn the_complete_file_has_every_field_of_upstreams_with_its_default() {
+    let text = include_str!("testdata/kubeadm.yaml");
+    let loaded = build(Some(text), &flags("--config=x"), any_kernel).unwrap();
+    assert_eq!(
+        loaded.complete_text().unwrap(),
+        include_str!("testdata/complete.yaml")
+    );
+}
+
+#[test]
+fn the_complete_file_is_read_as_what_it_was_written_from() {
+    let table = [
+        ("", ""),
+        ("bindAddress: '::'", ""),
+        (
+            "mode: nftables\nnftables: {masqueradeBit: 0, localhostNodePorts: false, syncPeriod: 90s}",
+            "",
+        ),
+        (
+            "mode: iptables\niptables: {masqueradeAll: true, minSyncPeriod: 100ms, localhostNodePorts: false}",
+            "",
+        ),
+        (
+            "nodePortAddresses: [10.0.0.0/8, 'fd00::/8']\nhealthzBindAddress: '[::1]:80'",
+            "",
+        ),
+        (
+            "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: 'yes'}",
+            "--hostname-override=1.5 -v=3",
+        ),
+        (
+            "featureGates: {AllowServiceExternalIPs: false}\nclientConnection: {kubeconfig: '/a b', qps: 2.7}",
+            "",
+        ),
+        (
+            "conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, udpTimeout: 1m30s}\noomScoreAdj: 0",
+            "",
+        ),
+        (
+            "logging: {flushFrequency: 3000000000, verbosity: 2, vmodule: []}",
+            "",
+        ),
+    ];
+    for (body, line) in table {
+        let loaded = of_file(body, line).unwrap();
+        let text = loaded.complete_text().unwrap();
+        let again = build(Some(&text), &flags("--config=x"), any_kernel).unwrap();
+        assert_eq!(again.config, loaded.config, "{text}");
+        assert_eq!(again.complete_text().unwrap(), text);
+        assert_eq!(again.notes, loaded.notes, "{text}");
+    }
+    let flags = of_flags("--proxy-mode=nftables --nodeport-addresses=10.0.0.0/8").unwrap();
+    let again = build(
+        Some(&flags.complete_text().unwrap()),
+        &self::flags("--config=x"),
+        any_kernel,
+    );
+    assert_eq!(again.unwrap().config, flags.config);
+}
+
+#[test]
+fn values_of_the_complete_file_are_quoted_when_they_could_be_taken_for_others() {
+    let tree = json!({
+        "words": ["", "yes", "NULL", "-", "a: b", "a:", "#", "two\nlines", "1e3", "0x1f", "12:30:45", "2001-01-01", "1_000"],
+        "plain": ["10.0.0.0/8", "0.0.0.0:10256", "fd00::/8", "15m0s", "/etc/x.conf", "true-ish", "1.5m"],
+        "numbers": [5.0, 2.7, -999, 0],
+        "nested": {"list": [{"a": 1, "b": []}], "empty": {}, "null": null},
+    });
+    let text = yaml::text(&tree);
+    let read: Value = file::read_tree(&text).unwrap().0;
+    assert_eq!(read["words"], tree["words"], "{text}");
+    assert_eq!(read["plain"], tree["plain"], "{text}");
+    assert_eq!(read["nested"], tree["nested"], "{text}");
+    assert!(text.contains("numbers:\n- 5\n- 2.7\n- -999\n- 0\n"), "{text}");
+    for word in tree["words"].as_array().unwrap() {
+        assert!(text.contains(&format!("- {word}\n")), "{word} in {text}");
+    }
+    for word in tree["plain"].as_array().unwrap() {
+        assert!(
+            text.contains(&format!("- {}\n", word.as_str().unwrap())),
+            "{word} in {text}"
+        );
+    }
+}
+
+#[test]
+fn durations_are_written_as_go_writes_them() {
+    for (nanos, text) in [
+        (0, "0s"),
+        (7, "7ns"),
+        (1_500, "1.5µs"),
+        (250_000_000, "250ms"),
+        (1_500_000_000, "1.5s"),
+        (60_000_000_000, "1m0s"),
+        (90_000_000_001, "1m30.000000001s"),
+        (86_400_000_000_000, "24h0m0s"),
+    ] {
+        assert_eq!(duration::format_duration(Duration::from_nanos(nanos)), text);
+        assert_eq!(duration::parse_duration(text), Some(Duration::from_nanos(nanos)));
     }
 }
 

@@ -2,6 +2,7 @@
 //! (pure), `apply.rs` (the only file that touches the kernel), tests.
 
 pub mod iptables;
+pub mod leftovers;
 pub mod nftables;
 mod retry;
 #[cfg(test)]
@@ -15,6 +16,23 @@ use ipnet::IpNet;
 use crate::config::{Config, Mode};
 use crate::model::object::{Family, ObjectName};
 use crate::model::view::ServiceView;
+
+/// The mode for a configuration that names none, and why: nftables where the kernel has all that it needs.
+pub fn choose_mode() -> (Mode, String) {
+    let nftables = nftables::Config {
+        families: nftables::Config::families_of_this_kernel(),
+        ..nftables::Config::default()
+    };
+    match nftables.supported() {
+        Ok(()) => (
+            Mode::Nftables,
+            "this kernel has all that nftables mode needs".to_owned(),
+        ),
+        // What another mode could do is no better known, and this error tells the operator what to do.
+        Err(error @ CommitError::Permission { .. }) => (Mode::Nftables, error.to_string()),
+        Err(error) => (Mode::Iptables, format!("nftables mode is not possible: {error}")),
+    }
+}
 
 /// The dataplane of the configured mode, given how pods of each family are recognised. One line a mode.
 pub fn open(config: &Config, local_traffic: [LocalTraffic; 2]) -> Box<dyn Dataplane> {
@@ -37,6 +55,18 @@ pub fn open(config: &Config, local_traffic: [LocalTraffic; 2]) -> Box<dyn Datapl
     }
 }
 
+/// Makes the settings of the kernel that the configured mode needs and that need more privileges than it has later.
+pub fn prepare(config: &Config) {
+    match config.mode {
+        Mode::Nftables => {}
+        Mode::Iptables => {
+            if config.localhost_node_ports && config.node_ports_cover_localhost() {
+                iptables::route_localnet();
+            }
+        }
+    }
+}
+
 /// A mode: translates resolved Services and keeps the kernel equal to them.
 pub trait Dataplane {
     /// Plans one Service anew (`None`: it is gone) and queues the difference to what it held. Pure.
@@ -53,8 +83,9 @@ pub trait Dataplane {
     /// Service has are dropped. They must be disjoint. Queues the difference. Pure.
     fn set_service_cidrs(&mut self, family: Family, cidrs: &[IpNet]);
 
-    /// Puts everything queued in force. The first call also replaces whatever a predecessor left, without a
-    /// moment without rules, and so must come after every known Service was updated.
+    /// Puts everything queued in force. The first call also replaces whatever a predecessor in this mode left, without
+    /// a moment without rules, and so must come after every known Service was updated. What one in another mode left is
+    /// the business of [`leftovers`], afterwards.
     ///
     /// # Errors
     /// When nothing could be put in force (no permission, kernel lacks something). What was queued stays

@@ -55,6 +55,8 @@ pub struct Setup {
     pub health: Arc<Health>,
     /// The servers on the Services' health-check node ports.
     pub health_checks: HealthChecks,
+    /// Removes what other modes left; called once, when this one is in force.
+    pub remove_others: fn(Mode),
 }
 
 /// Makes the dataplane, once it is known how pods of each family (IPv4, IPv6) are recognised.
@@ -342,6 +344,7 @@ impl Proxy {
                 ?elapsed,
                 "SyncProxyRules complete for the first time"
             );
+            (self.setup.remove_others)(self.setup.config.mode);
         }
         self.in_force = true;
         self.queued = false;

@@ -102,7 +102,9 @@ impl Stage {
         let Ok(Command::Run(flags)) = cli::parse(flags.split(' ').map(str::to_owned)) else {
             panic!("{flags}")
         };
-        let config = crate::config::load(&flags).unwrap().config;
+        let config = crate::config::load(&flags, crate::dataplane::choose_mode)
+            .unwrap()
+            .config;
         let (changes, receiver) = channel(64);
         let metrics = Arc::new(Metrics::new().unwrap());
         let setup = Setup {
@@ -112,6 +114,7 @@ impl Stage {
             metrics: Arc::clone(&metrics),
             health: Arc::new(Health::new(config.sync_period, true)),
             health_checks: crate::server::health_checks().0,
+            remove_others: |_| {},
             config,
         };
         let node = self.node().clone();

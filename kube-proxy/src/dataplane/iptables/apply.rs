@@ -9,11 +9,11 @@ use super::entry::{Key, Value};
 use super::restore::{Changed, Desired, Saved};
 use super::tools::{ToolError, Tools};
 use super::{Config, Iptables, State};
-use crate::dataplane::nftables;
 use crate::dataplane::retry::Retry;
 use crate::dataplane::{CommitError, CommitReport, Refusal};
 use crate::model::ledger::Ledger;
 use crate::model::object::ObjectName;
+use crate::node::sysctl;
 
 impl Iptables {
     /// [`commit`](crate::dataplane::Dataplane::commit) at a given time.
@@ -22,12 +22,6 @@ impl Iptables {
         self.find_tools()?;
         for state in self.families.iter_mut().filter(|state| !state.off) {
             state.commit(&self.config, &self.ledger, now, &mut report)?;
-        }
-        if !std::mem::replace(&mut self.alone, true) {
-            // Put in place first, then the others' removed: there is no moment without rules.
-            if let Err(err) = nftables::remove_tables(&self.config.families) {
-                warn!(%err, "The nftables rules of another mode are still there");
-            }
         }
         let due = self
             .families
@@ -207,16 +201,9 @@ impl State {
 }
 
 /// Lets packets from and to 127.0.0.0/8 pass between interfaces; `KUBE-FIREWALL` keeps others out.
-fn route_localnet() {
-    const SETTING: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";
-    if std::fs::read_to_string(SETTING).is_ok_and(|on| on.trim() == "1") {
-        return;
-    }
-    info!(
-        setting = SETTING,
-        "Setting route_localnet=1 to allow node-ports on localhost"
-    );
-    if let Err(err) = std::fs::write(SETTING, "1") {
+pub(in crate::dataplane) fn route_localnet() {
+    const SETTING: &str = "net/ipv4/conf/all/route_localnet";
+    if let Err(err) = sysctl::set(SETTING, 1) {
         warn!(setting = SETTING, %err, "Node ports do not answer at 127.0.0.1");
     }
 }

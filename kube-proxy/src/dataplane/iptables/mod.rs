@@ -24,6 +24,7 @@
 mod apply;
 mod entry;
 mod fixed;
+mod legacy;
 mod name;
 mod plan;
 mod restore;
@@ -41,8 +42,10 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
+pub(super) use self::apply::route_localnet;
 use self::entry::{Key, Shared, Value};
 use self::fixed::Fixed;
+pub(super) use self::legacy::remove_chains;
 use self::plan::Node;
 use self::restore::Changed;
 use self::tools::Tools;
@@ -79,8 +82,6 @@ pub struct Iptables {
     node: Node,
     ledger: Ledger<Key, Value>,
     families: [State; 2],
-    /// The rules of other modes were looked for.
-    alone: bool,
 }
 
 /// One family: what is wanted, and how the kernel differs from it.
@@ -152,7 +153,6 @@ impl Iptables {
         };
         Self {
             families: Family::ALL.map(state),
-            alone: false,
             config,
             node,
             ledger: Ledger::new(),

@@ -106,13 +106,17 @@ fn named_lines(reason: &str) -> Vec<usize> {
     after.filter_map(number).collect()
 }
 
+fn base(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "iptables",
+        Family::V6 => "ip6tables",
+    }
+}
+
 impl Tools {
     /// The tools that work here for a family: of the two variants the one that the node uses already.
     pub(super) fn detect(family: Family) -> Result<Self, ToolError> {
-        let base = match family {
-            Family::V4 => "iptables",
-            Family::V6 => "ip6tables",
-        };
+        let base = base(family);
         let named = |suffix: &str| Self {
             name: format!("{base}{suffix}"),
         };
@@ -128,6 +132,23 @@ impl Tools {
         chosen.check_version()?;
         debug!(ip_family = %family, program = chosen.name, "Using iptables");
         Ok(chosen)
+    }
+
+    /// The tools of the legacy variant for a family, under whatever name they have here; `None` when there are none.
+    pub(super) fn legacy(family: Family) -> Option<Self> {
+        let base = base(family);
+        let said = |name: &str| {
+            let tools = Self {
+                name: name.to_owned(),
+            };
+            let said = tools.run("", &["--version"], "").ok()?;
+            Some((tools, said))
+        };
+        let (tools, _) = said(&format!("{base}-legacy")).or_else(|| {
+            // Until there were two variants there was only this one.
+            said(base).filter(|(_, said)| !said.contains("nf_tables"))
+        })?;
+        Some(tools)
     }
 
     fn check_version(&self) -> Result<(), ToolError> {

@@ -56,8 +56,8 @@ impl Kernel {
     /// Whether there is a table of this name.
     pub(super) fn table_exists(&mut self, family: Family, table: &str) -> Result<bool, CommitError> {
         match self.socket()?.table_exists(family, table) {
-            // A kernel without this family has no such table; making it will tell.
-            Err(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => Ok(false),
+            // A kernel without this family, or without nf_tables, has no such table; making it will tell.
+            Err(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP | Errno::EINVAL) => Ok(false),
             answer => answer.map_err(|errno| unreachable("look for the table", errno)),
         }
     }

@@ -74,17 +74,18 @@ impl Nftables {
     }
 }
 
-/// Removes the tables that a predecessor in this mode left, once another mode is in force.
+/// Removes the tables that a kube-proxy in this mode left.
 ///
 /// # Errors
-/// When the kernel refuses.
-pub(in crate::dataplane) fn remove_tables(families: &[Family]) -> Result<(), CommitError> {
+/// When the kernel refuses, or nobody here may ask it.
+pub(in crate::dataplane) fn remove_tables() -> Result<(), CommitError> {
     let table = Config::default().table;
     let (mut kernel, mut report) = (Kernel::default(), CommitReport::default());
-    for &family in families {
-        // A kernel that cannot even be asked has none.
-        if !kernel.table_exists(family, &table).unwrap_or(false) {
-            continue;
+    for family in Family::ALL {
+        match kernel.table_exists(family, &table) {
+            Ok(true) => {}
+            Ok(false) | Err(CommitError::Unsupported { .. }) => continue,
+            Err(error) => return Err(error),
         }
         let mut transaction = Transaction::new(&table);
         transaction.delete_table(family);
@@ -93,7 +94,7 @@ pub(in crate::dataplane) fn remove_tables(families: &[Family]) -> Result<(), Com
         if let Some(failure) = failures.first() {
             return Err(explain(&table, &sealed, failure));
         }
-        tracing::info!(ip_family = %family, "Removed the nftables rules that another mode left");
+        tracing::info!(ip_family = %family, table, "Removed the nftables table that a kube-proxy left");
     }
     Ok(())
 }

@@ -5,8 +5,9 @@ mod sync;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver as StdReceiver, Sender as StdSender, channel as std_channel};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 
 use ipnet::IpNet;
 use tokio::sync::mpsc::{Sender, channel};
@@ -93,6 +94,14 @@ struct Running {
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
+/// The loops, by their threads, that had what other modes left removed.
+static REMOVALS: Mutex<Vec<(ThreadId, Mode)>> = Mutex::new(Vec::new());
+
+fn note_removal(of_all_but: Mode) {
+    let thread = std::thread::current().id();
+    REMOVALS.lock().unwrap().push((thread, of_all_but));
+}
+
 #[derive(Default)]
 struct Start {
     flags: &'static str,
@@ -109,7 +118,9 @@ impl Start {
         let Ok(Command::Run(flags)) = cli::parse(arguments) else {
             panic!("{}", self.flags)
         };
-        let config = crate::config::load(&flags).unwrap().config;
+        let config = crate::config::load(&flags, || (Mode::Nftables, String::new()))
+            .unwrap()
+            .config;
         let (changes, receiver) = channel(64);
         let (sender, commits) = std_channel();
         let (addresses, local_addresses) = watch::channel(Arc::from([]));
@@ -123,6 +134,7 @@ impl Start {
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             health_checks: crate::server::health_checks().0,
+            remove_others: note_removal,
         };
         let fake = Fake {
             told: Told::default(),
@@ -169,6 +181,14 @@ impl Running {
             Change::ListDone(Kind::EndpointSlice),
         ]);
         self.commit()
+    }
+
+    /// What its loop had removed so far: what all modes but these left.
+    fn removals(&self) -> Vec<Mode> {
+        let removals = REMOVALS.lock().unwrap();
+        let thread = self.thread.thread().id();
+        let of_this = removals.iter().filter(|(by, _)| *by == thread);
+        of_this.map(|(_, mode)| *mode).collect()
     }
 
     fn is_quiet(&self) -> bool {

@@ -256,3 +256,31 @@ fn stale_flows_are_looked_for_only_after_a_commit_that_succeeded() {
     open.send(()).unwrap();
     running.end().unwrap();
 }
+
+#[test]
+fn what_other_modes_left_is_removed_once_and_not_before_this_mode_is_in_force() {
+    let (open, gate) = std_channel();
+    let running = Start {
+        flags: "--proxy-mode=iptables --iptables-sync-period=1s",
+        answers: vec![Err(refused("not yet"))],
+        gate: Some(gate),
+        ..Start::default()
+    }
+    .run();
+    running.begin(&["a"]);
+    open.send(()).unwrap();
+    // The second attempt is under way: the first one has failed.
+    running.commit();
+    assert_eq!(running.removals(), []);
+    open.send(()).unwrap();
+    // The third one: the second one has succeeded.
+    running.send([service("b", 80)]);
+    running.commit();
+    assert_eq!(running.removals(), [Mode::Iptables]);
+    open.send(()).unwrap();
+    running.send([service("c", 80)]);
+    running.commit();
+    open.send(()).unwrap();
+    assert_eq!(running.removals(), [Mode::Iptables]);
+    running.end().unwrap();
+}

@@ -13,7 +13,7 @@ use crate::model::object::{EndpointSlice, Family, Service};
 use crate::model::testing;
 
 /// Pods of 10.244.0.0/16 and fd00:10:244::/48.
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let pods = |network: &str| LocalTraffic::Cidr(network.parse().unwrap());
     Config {
         masquerade_mark: 1 << 14,
@@ -33,14 +33,14 @@ fn update(dataplane: &mut Iptables, cluster: &mut Cluster) {
 }
 
 /// A dataplane that wants what these objects say.
-fn planned(config: Config, services: &[Service], slices: &[EndpointSlice]) -> Iptables {
+pub(super) fn planned(config: Config, services: &[Service], slices: &[EndpointSlice]) -> Iptables {
     let mut dataplane = Iptables::new(config);
     update(&mut dataplane, &mut testing::cluster(services, slices));
     dataplane
 }
 
 /// What a family is told at the start, on a machine without any rule.
-fn printed(dataplane: &Iptables, family: Family) -> String {
+pub(super) fn printed(dataplane: &Iptables, family: Family) -> String {
     let state = &dataplane.families[family as usize];
     let none = std::collections::BTreeSet::new();
     state

@@ -208,23 +208,6 @@ fn rules_of_others_stay_and_chains_that_nobody_wants_go() {
 }
 
 #[test]
-fn the_tables_of_the_nftables_mode_go_once_this_mode_is_in_force() {
-    let mut node = Node::new("nft");
-    for family in ["ip", "ip6"] {
-        node.namespace
-            .run("nft", &["add", "table", family, "kube-proxy"])
-            .unwrap();
-        node.namespace
-            .run("nft", &["add", "table", family, "others"])
-            .unwrap();
-    }
-    node.commit();
-    let tables = node.namespace.run("nft", &["list", "tables"]).unwrap();
-    assert!(!tables.contains("kube-proxy"), "{tables}");
-    assert_eq!(tables.matches("others").count(), 2, "{tables}");
-}
-
-#[test]
 fn a_service_that_is_refused_is_left_out_and_named_and_everything_else_is_in_force() {
     for variant in VARIANTS {
         let mut node = Node::new(variant);

@@ -1,0 +1,54 @@
+//! What the program can be asked to do instead of being a proxy: write its configuration, remove what proxies left, or
+//! only what needs more privileges than a proxy has. None of it needs an API server.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use tracing::info;
+
+use crate::cli::Flags;
+use crate::config::{ChooseMode, Config, Loaded, Mode};
+use crate::dataplane::{self, leftovers};
+use crate::node::sysctl;
+
+/// How the mode is chosen if none is configured: where the choice has no consequence the kernel is not asked.
+pub fn choose_mode(flags: &Flags) -> ChooseMode {
+    if flags.write_config_to.is_some() || flags.cleanup {
+        || (Mode::Nftables, "it has no consequence".to_owned())
+    } else {
+        dataplane::choose_mode
+    }
+}
+
+/// Does what the flags ask for; whether they ask for anything.
+///
+/// # Errors
+/// When it cannot be done.
+pub fn run(flags: &Flags, loaded: &Loaded) -> Result<bool> {
+    if let Some(path) = &flags.write_config_to {
+        write(path, loaded).map(|()| true)
+    } else if flags.cleanup {
+        leftovers::remove_all()
+            .context("encountered an error while tearing down rules")
+            .map(|()| true)
+    } else if flags.init_only {
+        initialize(&loaded.config);
+        info!("Initialized; not proxying, because of --init-only");
+        Ok(true)
+    } else {
+        Ok(false)
+    }
+}
+
+fn write(path: &Path, loaded: &Loaded) -> Result<()> {
+    let text = loaded.complete_text().context("cannot write the configuration")?;
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    info!(file = %path.display(), "Wrote configuration");
+    Ok(())
+}
+
+/// Makes the settings of the kernel that need more privileges than a proxy has.
+pub fn initialize(config: &Config) {
+    sysctl::set_conntrack(&config.conntrack);
+    dataplane::prepare(config);
+}
