@@ -16,11 +16,12 @@ use ipnet::IpNet;
 use crate::config::{Config, Mode};
 use crate::model::object::{Family, ObjectName};
 use crate::model::view::ServiceView;
+use crate::node;
 
 /// The mode for a configuration that names none, and why: nftables where the kernel has all that it needs.
 pub fn choose_mode() -> (Mode, String) {
     let nftables = nftables::Config {
-        families: nftables::Config::families_of_this_kernel(),
+        families: node::families::of_this_kernel(),
         ..nftables::Config::default()
     };
     match nftables.supported() {
@@ -34,21 +35,38 @@ pub fn choose_mode() -> (Mode, String) {
     }
 }
 
-/// The dataplane of the configured mode, given how pods of each family are recognised. One line a mode.
-pub fn open(config: &Config, local_traffic: [LocalTraffic; 2]) -> Box<dyn Dataplane> {
+/// What a dataplane has to know about the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// How pods are told from others, for IPv4 and IPv6.
+    pub local_traffic: [LocalTraffic; 2],
+    /// The families that the kernel has.
+    pub families: Vec<Family>,
+    /// The family of the node's first address: without it there is nothing to be done.
+    pub primary: Family,
+}
+
+/// The dataplane of the configured mode. One line a mode.
+pub fn open(config: &Config, host: Host) -> Box<dyn Dataplane> {
+    let Host {
+        local_traffic,
+        families,
+        primary,
+    } = host;
     match config.mode {
         Mode::Nftables => Box::new(nftables::Nftables::new(nftables::Config {
             masquerade_mark: 1 << config.masquerade_bit,
             local_traffic,
             localhost_node_ports: config.localhost_node_ports,
-            families: nftables::Config::families_of_this_kernel(),
+            families,
             ..nftables::Config::default()
         })),
         Mode::Iptables => Box::new(iptables::Iptables::new(iptables::Config {
             masquerade_mark: 1 << config.masquerade_bit,
             local_traffic,
             localhost_node_ports: config.localhost_node_ports && config.node_ports_cover_localhost(),
-            families: iptables::Config::families_of_this_kernel(),
+            families,
+            primary,
             sync_period: config.sync_period,
             drops_invalid: iptables::Config::drops_invalid_here(),
         })),

@@ -2,6 +2,7 @@
 //! ports, how pods are recognised). What it learns from the kernel it learns here; the rest is pure.
 
 pub mod addresses;
+pub mod families;
 pub mod sysctl;
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,7 @@ use self::conflicts::Conflicts;
 use self::inbox::{Inbox, Wait};
 use crate::config::{Config, DetectLocal, Mode};
 use crate::conntrack::Conntrack;
-use crate::dataplane::{CommitError, CommitReport, Dataplane, LocalTraffic, NodePortAddresses};
+use crate::dataplane::{CommitError, CommitReport, Dataplane, Host, LocalTraffic, NodePortAddresses};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::model::change::{Change, Kind};
@@ -59,8 +59,8 @@ pub struct Setup {
     pub remove_others: fn(Mode),
 }
 
-/// Makes the dataplane, once it is known how pods of each family (IPv4, IPv6) are recognised.
-pub type Open = fn(&Config, [LocalTraffic; 2]) -> Box<dyn Dataplane>;
+/// Makes the dataplane, once it is known what it has to know about the machine.
+pub type Open = fn(&Config, Host) -> Box<dyn Dataplane>;
 
 /// [`run`] on a thread of its own. The future ends when the loop does.
 ///
@@ -96,22 +96,24 @@ pub fn spawn(
 pub fn run(
     setup: Setup,
     changes: Receiver<Change>,
-    open: impl FnOnce(&Config, [LocalTraffic; 2]) -> Box<dyn Dataplane>,
+    open: impl FnOnce(&Config, Host) -> Box<dyn Dataplane>,
     conntrack: Conntrack,
 ) -> anyhow::Result<()> {
     let mut inbox = Inbox::new(changes, setup.local_addresses.clone())?;
     let begun = start::await_node(&setup, &mut inbox)?;
-    let local_traffic = start::local_traffic(&setup.config, begun.node.as_ref());
-    let detects_pods = [0, 1].map(|family| local_traffic[family] != LocalTraffic::Unknown);
+    let host = start::host(&setup.config, &begun, node::families::of_this_kernel())?;
+    let detects_pods = host
+        .local_traffic
+        .each_ref()
+        .map(|traffic| *traffic != LocalTraffic::Unknown);
     let cluster = Cluster::new(TrafficConfig {
         node_name: Arc::clone(&setup.node_name),
         masquerade_all: setup.config.masquerade_all,
         detects_pods,
         node_ips: begun.ips.known(),
     });
-    let dataplane = open(&setup.config, local_traffic);
+    let dataplane = open(&setup.config, host);
     info!("Using {} Proxier", setup.config.mode);
-    info!(primary_ip_family = %begun.ips.primary, "kube-proxy running in dual-stack mode");
     let mut proxy = Proxy {
         setup,
         cluster,

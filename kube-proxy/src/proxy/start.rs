@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::Setup;
 use super::inbox::{Inbox, Wait};
 use crate::config::{Config, DetectLocal};
-use crate::dataplane::LocalTraffic;
+use crate::dataplane::{Host, LocalTraffic};
 use crate::model::change::{Change, Kind};
 use crate::model::object::{Family, Node};
 use crate::node::{self, NodeIps};
@@ -97,8 +97,33 @@ impl Begun {
     }
 }
 
+/// What the dataplane has to know about the machine, whose kernel has these families.
+///
+/// # Errors
+/// When the node's primary family is not among them.
+pub(super) fn host(config: &Config, begun: &Begun, families: Vec<Family>) -> anyhow::Result<Host> {
+    let primary = begun.ips.primary;
+    if !families.contains(&primary) {
+        bail!("no support for primary IP family {primary}: this kernel has {families:?} alone");
+    }
+    match *families {
+        [family] => {
+            info!(
+                "This kernel has no IPv6 (CONFIG_IPV6 is off, or ipv6.disable=1); Services get {family} rules only"
+            );
+            info!(ip_family = %family, "kube-proxy running in single-stack mode");
+        }
+        _ => info!(primary_ip_family = %primary, "kube-proxy running in dual-stack mode"),
+    }
+    Ok(Host {
+        local_traffic: local_traffic(config, begun.node.as_ref()),
+        families,
+        primary,
+    })
+}
+
 /// How pods are recognised, for IPv4 and IPv6.
-pub(super) fn local_traffic(config: &Config, node: Option<&Node>) -> [LocalTraffic; 2] {
+fn local_traffic(config: &Config, node: Option<&Node>) -> [LocalTraffic; 2] {
     let traffic = Family::ALL.map(|family| node::local_traffic(&config.detect_local, family, node));
     if matches!(config.detect_local, DetectLocal::ClusterCidr { .. }) {
         if traffic.iter().all(|traffic| *traffic == LocalTraffic::Unknown) {

@@ -57,7 +57,7 @@ impl Iptables {
         let Some((family, error)) = first else {
             return Ok(());
         };
-        if self.families.iter().all(|state| state.tools.is_none()) {
+        if family == self.config.primary || self.families.iter().all(|state| state.tools.is_none()) {
             return Err(error.explain());
         }
         let reason = error.explain();

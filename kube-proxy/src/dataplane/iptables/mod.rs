@@ -36,7 +36,6 @@ pub(in crate::dataplane) mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,6 +68,8 @@ pub struct Config {
     pub localhost_node_ports: bool,
     /// The families to program, if the tools for them work.
     pub families: Vec<Family>,
+    /// The one that it does not go without.
+    pub primary: Family,
     /// How often to look whether somebody flushed the rules.
     pub sync_period: Duration,
     /// Drop what conntrack finds invalid.
@@ -106,15 +107,6 @@ struct State {
 }
 
 impl Config {
-    /// The families that this kernel can route: IPv6 may be left out of it, or switched off.
-    pub fn families_of_this_kernel() -> Vec<Family> {
-        let disabled = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
-        let has_ipv6 =
-            Path::new("/proc/net/if_inet6").exists() && disabled.is_ok_and(|off| off.trim() != "1");
-        let here = |family: &Family| *family == Family::V4 || has_ipv6;
-        Family::ALL.into_iter().filter(here).collect()
-    }
-
     /// Conntrack is strict about TCP windows, so what it calls invalid may be an answer that it would not rewrite.
     pub fn drops_invalid_here() -> bool {
         let liberal = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal");

@@ -1,7 +1,6 @@
 //! What the dataplane is told at the start, and which addresses accept node ports.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use super::layout::Layout;
 use super::plan::Node;
@@ -38,13 +37,6 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The families that this kernel can route: IPv6 may be left out of it, or switched off at its start.
-    pub fn families_of_this_kernel() -> Vec<Family> {
-        let has_ipv6 = Path::new("/proc/net/if_inet6").exists();
-        let here = |family: &Family| *family == Family::V4 || has_ipv6;
-        Family::ALL.into_iter().filter(here).collect()
-    }
-
     pub(super) fn rules(&self, family: Family) -> Rules<'_> {
         Rules {
             layout: Layout::of(family),

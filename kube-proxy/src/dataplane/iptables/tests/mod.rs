@@ -20,6 +20,7 @@ pub(super) fn config() -> Config {
         local_traffic: [pods("10.244.0.0/16"), pods("fd00:10:244::/48")],
         localhost_node_ports: true,
         families: Family::ALL.to_vec(),
+        primary: Family::V4,
         sync_period: Duration::from_secs(30),
         drops_invalid: true,
     }
