@@ -160,11 +160,13 @@ pub struct Refusal {
 /// Why a commit put nothing in force.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// CAP_NET_ADMIN is missing in this network namespace.
-    #[error("{tried}: permission denied: kube-proxy needs CAP_NET_ADMIN in the node's network namespace")]
+    /// CAP_NET_ADMIN, or what else it takes, is missing in this network namespace.
+    #[error("{tried}: permission denied: kube-proxy needs {capabilities} in the node's network namespace")]
     Permission {
         /// What was tried.
         tried: String,
+        /// What it takes.
+        capabilities: &'static str,
     },
     /// The kernel lacks a feature.
     #[error("{tried}: this kernel lacks {feature}")]
@@ -173,6 +175,14 @@ pub enum CommitError {
         tried: String,
         /// The missing option or expression, e.g. `nf_tables (CONFIG_NF_TABLES)`.
         feature: String,
+    },
+    /// A program, or a part of one, is not installed.
+    #[error("{tried}: this machine lacks {what}")]
+    NotInstalled {
+        /// What was tried.
+        tried: String,
+        /// What is missing, and how to get it.
+        what: String,
     },
     /// The kernel refused the transaction as a whole, and no element is to blame.
     #[error("{tried}: {reason}")]

@@ -393,7 +393,9 @@ impl Proxy {
         }
         let hopeless = matches!(
             error,
-            CommitError::Permission { .. } | CommitError::Unsupported { .. }
+            CommitError::Permission { .. }
+                | CommitError::Unsupported { .. }
+                | CommitError::NotInstalled { .. }
         );
         if hopeless && !self.in_force {
             return Err(error.into());

@@ -6,8 +6,9 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use super::entry::{Key, Value};
-use super::restore::{Changed, Desired, Saved};
-use super::tools::{ToolError, Tools};
+use super::failure::ToolError;
+use super::restore::{Changed, Desired, Restore, Saved};
+use super::tools::Tools;
 use super::{Config, Iptables, State};
 use crate::dataplane::retry::Retry;
 use crate::dataplane::{CommitError, CommitReport, Refusal};
@@ -16,12 +17,18 @@ use crate::model::object::ObjectName;
 use crate::node::sysctl;
 
 impl Iptables {
-    /// [`commit`](crate::dataplane::Dataplane::commit) at a given time.
+    /// [`commit`](crate::dataplane::Dataplane::commit) at a given time. A family that fails does not hold up the
+    /// other one.
     pub(super) fn commit_at(&mut self, now: Instant) -> Result<CommitReport, CommitError> {
         let mut report = CommitReport::default();
-        self.find_tools()?;
+        let mut failed = self.find_tools()?;
         for state in self.families.iter_mut().filter(|state| !state.off) {
-            state.commit(&self.config, &self.ledger, now, &mut report)?;
+            if let Err(error) = state.commit(&self.config, &self.ledger, now, &mut report) {
+                failed.get_or_insert(error);
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let due = self
             .families
@@ -34,9 +41,10 @@ impl Iptables {
         Ok(report)
     }
 
-    /// Finds the programs of each family. A family whose programs do not work is left alone, unless none does.
-    fn find_tools(&mut self) -> Result<(), CommitError> {
-        let mut first = None;
+    /// Finds the programs of each family. A family whose programs do not work is left alone, unless it is the node's
+    /// primary one or none does. Returns what kept a family from being looked at, which may pass.
+    fn find_tools(&mut self) -> Result<Option<CommitError>, CommitError> {
+        let (mut passing, mut lacking) = (None, Vec::new());
         for state in self
             .families
             .iter_mut()
@@ -49,21 +57,24 @@ impl Iptables {
                         route_localnet();
                     }
                 }
-                Err(error) => {
-                    first.get_or_insert((state.family, error));
+                Err(error) if error.passes() => {
+                    passing.get_or_insert(error.explain());
                 }
+                Err(error) => lacking.push((state.family, error)),
             }
         }
-        let Some((family, error)) = first else {
-            return Ok(());
-        };
-        if family == self.config.primary || self.families.iter().all(|state| state.tools.is_none()) {
-            return Err(error.explain());
+        let all = self.families.iter().filter(|state| !state.off).count();
+        for (family, error) in &lacking {
+            if *family == self.config.primary || lacking.len() == all {
+                return Err(error.explain());
+            }
         }
-        let reason = error.explain();
-        info!(ip_family = %family, %reason, "No iptables support for family");
-        self.families[family as usize].off = true;
-        Ok(())
+        for (family, error) in lacking {
+            let reason = error.explain();
+            info!(ip_family = %family, %reason, "No iptables support for family");
+            self.families[family as usize].off = true;
+        }
+        Ok(passing)
     }
 }
 
@@ -87,7 +98,7 @@ impl State {
         let due: Vec<ObjectName> = due.map(|(service, _)| service.clone()).collect();
         self.full |= !due.is_empty();
         if !self.full && self.look_at.is_some_and(|at| at <= now) {
-            if !tools.has_canary().map_err(ToolError::explain)? {
+            if !tools.has_canary().map_err(|error| error.explain())? {
                 warn!(ip_family = %self.family, "iptables canary is gone: another hand flushed the rules; writing all");
                 self.full = true;
             }
@@ -132,7 +143,8 @@ impl State {
             Ok(()) => self.changed = Changed::default(),
             Err(error) if error.is_of_the_machine() => return Err(error.explain()),
             Err(error) => {
-                warn!(ip_family = %self.family, reason = error.reason, "Failed to execute iptables-restore for what changed; writing all");
+                let reason = error.reason();
+                warn!(ip_family = %self.family, reason, "Failed to execute iptables-restore for what changed; writing all");
                 self.full = true;
             }
         }
@@ -153,18 +165,17 @@ impl State {
             left_out.remove(service);
         }
         loop {
-            let saved = Saved::parse(&tools.save().map_err(ToolError::explain)?);
+            let saved = Saved::parse(&tools.save().map_err(|error| error.explain())?);
             let desired = self.desired(ledger, &left_out);
             let restore = desired.full(&saved);
             report.messages += 1;
             let Err(error) = tools.restore(&restore.text) else {
                 break;
             };
-            let named = error.lines.iter().filter_map(|line| restore.to_blame(*line));
-            let mut guilty: BTreeSet<ObjectName> = named.cloned().collect();
-            if guilty.is_empty() && !error.is_of_the_machine() {
-                guilty.extend(find_guilty(tools, &desired)?);
+            if error.is_of_the_machine() {
+                return Err(error.explain());
             }
+            let guilty = find_guilty(tools, &desired, &restore, &error)?;
             if guilty.is_empty() {
                 return Err(error.explain());
             }
@@ -173,7 +184,7 @@ impl State {
                     report.refused.push(Refusal {
                         service: service.clone(),
                         element: format!("rules of {} in iptables", self.family),
-                        reason: error.reason.clone(),
+                        reason: error.explain().to_string(),
                     });
                 }
                 left_out.insert(service);
@@ -208,8 +219,27 @@ pub(in crate::dataplane) fn route_localnet() {
     }
 }
 
+/// The Services because of which everything was refused: those that use what is missing, that the program named, or
+/// one that is found by trying. None when the fault is not with Services.
+fn find_guilty(
+    tools: &Tools,
+    desired: &Desired<'_>,
+    restore: &Restore,
+    error: &ToolError,
+) -> Result<BTreeSet<ObjectName>, CommitError> {
+    if let Some(extension) = error.missing_extension() {
+        return Ok(desired.users_of(extension));
+    }
+    let named = error.lines().iter().filter_map(|line| restore.to_blame(*line));
+    let mut guilty: BTreeSet<ObjectName> = named.cloned().collect();
+    if guilty.is_empty() {
+        guilty.extend(find_by_halves(tools, desired)?);
+    }
+    Ok(guilty)
+}
+
 /// Looks for a Service whose rules are refused, among all that are wanted: by halves, in chains that nothing leads to.
-fn find_guilty(tools: &Tools, desired: &Desired<'_>) -> Result<Option<ObjectName>, CommitError> {
+fn find_by_halves(tools: &Tools, desired: &Desired<'_>) -> Result<Option<ObjectName>, CommitError> {
     let holders: BTreeSet<&ObjectName> = desired
         .ledger
         .iter()

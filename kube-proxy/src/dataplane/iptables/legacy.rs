@@ -6,7 +6,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use super::tools::{ToolError, Tools};
+use super::tools::Tools;
 use crate::dataplane::leftovers::chains::{MARK_MASQ, is_entered_by_kube_proxy, is_of_kube_proxy};
 use crate::dataplane::leftovers::{LeftoverError, Removed};
 use crate::model::object::Family;
@@ -32,10 +32,10 @@ pub(in crate::dataplane) fn remove_chains(family: Family) -> Result<Removed, Lef
             }),
         };
     };
-    let saved = tools.save().map_err(ToolError::explain)?;
+    let saved = tools.save().map_err(|error| error.explain())?;
     let removal = Removal::of(&saved);
     if !removal.text.is_empty() {
-        tools.restore(&removal.text).map_err(ToolError::explain)?;
+        tools.restore(&removal.text).map_err(|error| error.explain())?;
     }
     Ok(removal.removed)
 }

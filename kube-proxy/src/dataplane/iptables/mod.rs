@@ -23,6 +23,7 @@
 
 mod apply;
 mod entry;
+mod failure;
 mod fixed;
 mod legacy;
 mod name;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::entry::{Key, Shared, Table, Value};
+use super::failure::is_target;
 use super::fixed::{CANARY, Fixed};
 use super::name::belongs_to_a_service;
 use crate::dataplane::NodePortAddresses;
@@ -265,6 +266,27 @@ impl Desired<'_> {
             restore.commit();
         }
         restore
+    }
+
+    /// The Services that a match or target is missing for. None when all rules need it.
+    pub(super) fn users_of(&self, extension: &str) -> BTreeSet<ObjectName> {
+        let words = format!("-m {extension} ");
+        let uses = |rules: &str| rules.contains(&words);
+        let chains = [Table::Filter, Table::Nat].map(|table| self.fixed.chains(table));
+        let fixed = chains.iter().flatten().flat_map(|(_, rules)| rules);
+        let last = self.fixed.last_rules(Shared::Services, self.node_ports);
+        if is_target(extension) || fixed.chain(&last).any(|rule| uses(rule)) {
+            return BTreeSet::new();
+        }
+        let wanted = self.ledger.iter().filter(|entry| {
+            entry.key.family() == self.family
+                && !self.left_out.contains(entry.holder)
+                && match entry.key {
+                    Key::Chain(..) => uses(entry.value),
+                    Key::Rules(_, _, rules) => uses(rules),
+                }
+        });
+        wanted.map(|entry| entry.holder.clone()).collect()
     }
 
     fn holder(&self, key: &Key) -> Option<&ObjectName> {

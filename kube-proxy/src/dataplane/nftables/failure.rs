@@ -20,7 +20,10 @@ const NF_TABLES: &str = "nf_tables (CONFIG_NF_TABLES)";
 pub(super) fn unreachable(tried: &str, errno: Errno) -> CommitError {
     let tried = tried.to_owned();
     match errno {
-        Errno::EPERM | Errno::EACCES => CommitError::Permission { tried },
+        Errno::EPERM | Errno::EACCES => CommitError::Permission {
+            tried,
+            capabilities: "CAP_NET_ADMIN",
+        },
         Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => CommitError::Unsupported {
             tried,
             feature: NF_TABLES.to_owned(),
@@ -36,7 +39,12 @@ pub(super) fn unreachable(tried: &str, errno: Errno) -> CommitError {
 pub(super) fn explain(table: &str, sealed: &Sealed, failure: &Failure) -> CommitError {
     let tried = format!("program table {table}");
     let feature = match failure.errno {
-        Errno::EPERM => return CommitError::Permission { tried },
+        Errno::EPERM => {
+            return CommitError::Permission {
+                tried,
+                capabilities: "CAP_NET_ADMIN",
+            };
+        }
         // What the kernel says to the whole batch when nobody listens to nf_tables' messages.
         Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT if failure.sequence == 0 => Some(NF_TABLES.to_owned()),
         Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT => lacking(sealed, failure),

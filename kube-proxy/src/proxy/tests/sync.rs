@@ -114,6 +114,7 @@ fn a_node_on_which_it_cannot_work_ends_the_program_with_the_reason() {
     let running = Start {
         answers: vec![Err(CommitError::Permission {
             tried: "opening a netlink socket".to_owned(),
+            capabilities: "CAP_NET_ADMIN",
         })],
         ..Start::default()
     }
@@ -127,6 +128,7 @@ fn a_node_on_which_it_cannot_work_ends_the_program_with_the_reason() {
 fn a_permission_lost_later_is_waited_for() {
     let lost = CommitError::Permission {
         tried: "a transaction".to_owned(),
+        capabilities: "CAP_NET_ADMIN",
     };
     let running = Start {
         answers: vec![Ok(CommitReport::default()), Err(lost)],

@@ -1,5 +1,6 @@
 //! What the tests share: clusters in few words, and a dataplane that knows pods.
 
+mod failures;
 mod programs;
 mod rulesets;
 
