@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use kube_proxy::dataplane::nftables::{Config, Nftables};
-use kube_proxy::dataplane::{Dataplane as _, LocalTraffic};
+use kube_proxy::dataplane::{CommitReport, Dataplane as _, LocalTraffic};
 use kube_proxy::model::object::{Family, ObjectName, Protocol};
 use kube_proxy::model::view::{
     AddressKind, Delivery, Endpoint, EndpointList, ServiceAddress, ServicePortView, ServiceView,
@@ -83,7 +83,8 @@ fn dataplane() -> Nftables {
 }
 
 fn commit(dataplane: &mut Nftables) -> Result<()> {
-    let report = dataplane.commit()?;
+    let mut report = CommitReport::default();
+    dataplane.commit(&mut report)?;
     anyhow::ensure!(report.refused.is_empty(), "refused: {:?}", report.refused);
     Ok(())
 }

@@ -105,10 +105,28 @@ pub trait Dataplane {
     /// a moment without rules, and so must come after every known Service was updated. What one in another mode left is
     /// the business of [`leftovers`], afterwards.
     ///
+    /// What it did goes into `report`, also when it fails.
+    ///
     /// # Errors
     /// When nothing could be put in force (no permission, kernel lacks something). What was queued stays
     /// queued. Elements refused one by one are not an error; the report names them.
-    fn commit(&mut self) -> Result<CommitReport, CommitError>;
+    fn commit(&mut self, report: &mut CommitReport) -> Result<(), CommitError>;
+
+    /// What the kernel counts for this mode, to be shown among the metrics. To be called in the network namespace
+    /// that is programmed.
+    fn counters(&self) -> Vec<KernelCounter> {
+        Vec::new()
+    }
+}
+
+/// A number that the kernel counts for a mode, read when somebody asks for it.
+pub struct KernelCounter {
+    /// The name of its metric, without `kubeproxy_`.
+    pub name: &'static str,
+    /// What the metric says of itself.
+    pub help: &'static str,
+    /// Reads it, on any thread. `None` where the kernel has no such counter.
+    pub read: Box<dyn Fn() -> Option<u64> + Send + Sync>,
 }
 
 /// Which of the node's own addresses accept node ports, in one family. Never loopback.
@@ -144,6 +162,34 @@ pub struct CommitReport {
     pub refused_now: usize,
     /// Call `commit` again after this long, even without changes (retry of refusals, deferred removals).
     pub again_after: Option<Duration>,
+    /// For IPv4 and IPv6.
+    pub families: [FamilyReport; 2],
+}
+
+/// What a commit did in one family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FamilyReport {
+    /// The family is not programmed here; all else is as by default.
+    pub off: bool,
+    /// Everything was written, not only what had changed.
+    pub full: bool,
+    /// How often nothing could be put in force.
+    pub failures: u64,
+    /// How many of these attempts were to write only what had changed.
+    pub partial_failures: u64,
+    /// The rules of each table, in a mode that counts them and when some were written.
+    pub rules: Vec<TableRules>,
+}
+
+/// How many rules a table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableRules {
+    /// Its name in the mode.
+    pub table: &'static str,
+    /// All of ours.
+    pub total: usize,
+    /// Those that this commit wrote.
+    pub written: usize,
 }
 
 /// One thing the kernel refused.
@@ -192,4 +238,11 @@ pub enum CommitError {
         /// The kernel's reason.
         reason: String,
     },
+}
+
+/// What a commit did.
+#[cfg(test)]
+pub(crate) fn commit(dataplane: &mut impl Dataplane) -> Result<CommitReport, CommitError> {
+    let mut report = CommitReport::default();
+    dataplane.commit(&mut report).map(|()| report)
 }

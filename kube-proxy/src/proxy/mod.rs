@@ -7,6 +7,7 @@
 
 mod conflicts;
 mod inbox;
+mod report;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -16,15 +17,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use jiff::Timestamp;
 use tokio::sync::mpsc::Receiver;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use self::conflicts::Conflicts;
 use self::inbox::{Inbox, Wait};
 use crate::config::{Config, DetectLocal, Mode};
 use crate::conntrack::Conntrack;
-use crate::dataplane::{CommitError, CommitReport, Dataplane, Host, LocalTraffic, NodePortAddresses};
+use crate::dataplane::{CommitReport, Dataplane, Host, KernelCounter, LocalTraffic, NodePortAddresses};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::model::change::{Change, Kind};
@@ -34,8 +34,6 @@ use crate::node::addresses::LocalAddresses;
 use crate::node::{self, NodeIps};
 use crate::server::HealthChecks;
 
-/// The pause after the first failed sync; doubled after each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 
 /// What the loop is built from.
@@ -114,6 +112,9 @@ pub fn run(
     });
     let dataplane = open(&setup.config, host);
     info!("Using {} Proxier", setup.config.mode);
+    for KernelCounter { name, help, read } in dataplane.counters() {
+        setup.metrics.read_at_scrape(name, help, read)?;
+    }
     let mut proxy = Proxy {
         setup,
         cluster,
@@ -275,11 +276,14 @@ impl Proxy {
         if !due && (!self.queued || self.failures > 0) {
             return Ok(());
         }
-        match self.dataplane.commit() {
-            Ok(report) => self.synced(start, services, report),
-            Err(error) => return self.failed(error),
+        let mut report = CommitReport::default();
+        match self.dataplane.commit(&mut report) {
+            Ok(()) => {
+                self.synced(start, services, report);
+                Ok(())
+            }
+            Err(error) => self.failed(start, error, report),
         }
-        Ok(())
     }
 
     /// Hands what changed to the dataplane; how many Services it was.
@@ -312,109 +316,8 @@ impl Proxy {
             metrics
                 .sync_queued
                 .with_label_values(&[family])
-                .set(unix_seconds());
+                .set(report::unix_seconds());
         }
         dirty.len()
     }
-
-    fn synced(&mut self, start: Instant, services: usize, report: CommitReport) {
-        let elapsed = start.elapsed();
-        self.conntrack.in_force();
-        self.setup.health_checks.in_force();
-        self.setup.health.synced(Timestamp::now());
-        self.count(elapsed, &report);
-        for refusal in &report.refused {
-            error!(
-                service = %refusal.service, element = refusal.element, reason = refusal.reason,
-                "The kernel refused an element; it is left out and tried again later"
-            );
-        }
-        if self.failures > 0 {
-            info!(failures = self.failures, "Sync succeeded again");
-        }
-        if self.in_force {
-            debug!(
-                services,
-                messages = report.messages,
-                ?elapsed,
-                "SyncProxyRules complete"
-            );
-        } else {
-            info!(
-                services,
-                messages = report.messages,
-                ?elapsed,
-                "SyncProxyRules complete for the first time"
-            );
-            (self.setup.remove_others)(self.setup.config.mode);
-        }
-        self.in_force = true;
-        self.queued = false;
-        self.failures = 0;
-        self.again = report.again_after.map(|pause| Instant::now() + pause);
-    }
-
-    fn count(&self, elapsed: Duration, report: &CommitReport) {
-        let metrics = &self.setup.metrics;
-        let seconds = elapsed.as_secs_f64();
-        let kind = if self.in_force {
-            &metrics.sync_partial_duration
-        } else {
-            &metrics.sync_full_duration
-        };
-        for family in FAMILIES {
-            metrics
-                .sync_duration
-                .with_label_values(&[family])
-                .observe(seconds);
-            kind.with_label_values(&[family]).observe(seconds);
-            metrics.sync_last.with_label_values(&[family]).set(unix_seconds());
-        }
-        metrics.service_changes_pending.set(0);
-        metrics.endpoint_changes_pending.set(0);
-        metrics.refusals.inc_by(report.refused.len() as u64);
-        metrics
-            .refused_now
-            .set(i64::try_from(report.refused_now).unwrap_or(i64::MAX));
-    }
-
-    /// Plans the next attempt.
-    fn failed(&mut self, error: CommitError) -> anyhow::Result<()> {
-        let metrics = &self.setup.metrics;
-        let (failures, what) = match self.setup.config.mode {
-            Mode::Nftables => (&metrics.nftables_sync_failures, "nftables sync failed"),
-            Mode::Iptables => (
-                &metrics.iptables_restore_failures,
-                "Failed to execute iptables-restore",
-            ),
-        };
-        for family in FAMILIES {
-            failures.with_label_values(&[family]).inc();
-        }
-        let hopeless = matches!(
-            error,
-            CommitError::Permission { .. }
-                | CommitError::Unsupported { .. }
-                | CommitError::NotInstalled { .. }
-        );
-        if hopeless && !self.in_force {
-            return Err(error.into());
-        }
-        let pause = pause(self.failures, self.setup.config.sync_period);
-        self.failures = self.failures.saturating_add(1);
-        self.again = Some(Instant::now() + pause);
-        error!(err = %error, failures = self.failures, retry_after = ?pause, "{what}; what is in force stays");
-        Ok(())
-    }
-}
-
-/// The pause after so many failures: growing, at most `longest`, between half and all of that at random so
-/// that the nodes of a cluster do not move in step.
-fn pause(failures: u32, longest: Duration) -> Duration {
-    let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(longest);
-    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
-}
-
-fn unix_seconds() -> f64 {
-    Timestamp::now().as_duration().as_secs_f64()
 }

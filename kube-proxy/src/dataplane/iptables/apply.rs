@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
+use super::counters::{Counted, Counter, Counters};
 use super::entry::{Key, Value};
 use super::failure::ToolError;
 use super::restore::{Changed, Desired, Restore, Saved};
@@ -19,11 +20,13 @@ use crate::node::sysctl;
 impl Iptables {
     /// [`commit`](crate::dataplane::Dataplane::commit) at a given time. A family that fails does not hold up the
     /// other one.
-    pub(super) fn commit_at(&mut self, now: Instant) -> Result<CommitReport, CommitError> {
-        let mut report = CommitReport::default();
-        let mut failed = self.find_tools()?;
+    pub(super) fn commit_at(&mut self, now: Instant, report: &mut CommitReport) -> Result<(), CommitError> {
+        let mut failed = self.find_tools(report)?;
         for state in self.families.iter_mut().filter(|state| !state.off) {
-            if let Err(error) = state.commit(&self.config, &self.ledger, now, &mut report) {
+            let committed = state.commit(&self.config, &self.ledger, &mut self.counters, now, report);
+            if let Err(error) = committed {
+                let failures = &mut report.families[state.family as usize].failures;
+                *failures = (*failures).max(1);
                 failed.get_or_insert(error);
             }
         }
@@ -38,12 +41,12 @@ impl Iptables {
             .min();
         report.again_after = due.map(|due| due.saturating_duration_since(now));
         report.refused_now = self.families.iter().map(|state| state.refused.len()).sum();
-        Ok(report)
+        Ok(())
     }
 
     /// Finds the programs of each family. A family whose programs do not work is left alone, unless it is the node's
     /// primary one or none does. Returns what kept a family from being looked at, which may pass.
-    fn find_tools(&mut self) -> Result<Option<CommitError>, CommitError> {
+    fn find_tools(&mut self, report: &mut CommitReport) -> Result<Option<CommitError>, CommitError> {
         let (mut passing, mut lacking) = (None, Vec::new());
         for state in self
             .families
@@ -58,6 +61,7 @@ impl Iptables {
                     }
                 }
                 Err(error) if error.passes() => {
+                    report.families[state.family as usize].failures = 1;
                     passing.get_or_insert(error.explain());
                 }
                 Err(error) => lacking.push((state.family, error)),
@@ -66,6 +70,7 @@ impl Iptables {
         let all = self.families.iter().filter(|state| !state.off).count();
         for (family, error) in &lacking {
             if *family == self.config.primary || lacking.len() == all {
+                report.families[*family as usize].failures = 1;
                 return Err(error.explain());
             }
         }
@@ -73,6 +78,9 @@ impl Iptables {
             let reason = error.explain();
             info!(ip_family = %family, %reason, "No iptables support for family");
             self.families[family as usize].off = true;
+        }
+        for state in &self.families {
+            report.families[state.family as usize].off = state.off;
         }
         Ok(passing)
     }
@@ -88,6 +96,7 @@ impl State {
         &mut self,
         config: &Config,
         ledger: &Ledger<Key, Value>,
+        counters: &mut Counters,
         now: Instant,
         report: &mut CommitReport,
     ) -> Result<(), CommitError> {
@@ -108,7 +117,8 @@ impl State {
             self.partial(&tools, ledger, report)?;
         }
         if self.full {
-            self.full(&tools, ledger, &due, now, report)?;
+            self.fixed.counted = counters.make();
+            self.full(&tools, ledger, counters, &due, now, report)?;
             self.look_at = Some(now + config.sync_period);
         }
         Ok(())
@@ -139,15 +149,20 @@ impl State {
         let left_out = self.refused.keys().cloned().collect();
         let restore = self.desired(ledger, &left_out).partial(&self.changed);
         report.messages += 1;
-        match tools.restore(&restore.text) {
-            Ok(()) => self.changed = Changed::default(),
-            Err(error) if error.is_of_the_machine() => return Err(error.explain()),
-            Err(error) => {
-                let reason = error.reason();
-                warn!(ip_family = %self.family, reason, "Failed to execute iptables-restore for what changed; writing all");
-                self.full = true;
-            }
+        let family = &mut report.families[self.family as usize];
+        let Err(error) = tools.restore(&restore.text) else {
+            self.changed = Changed::default();
+            family.rules = self.tally.changes_written(&restore);
+            return Ok(());
+        };
+        family.failures += 1;
+        family.partial_failures += 1;
+        if error.is_of_the_machine() {
+            return Err(error.explain());
         }
+        let reason = error.reason();
+        warn!(ip_family = %self.family, reason, "Failed to execute iptables-restore for what changed; writing all");
+        self.full = true;
         Ok(())
     }
 
@@ -156,24 +171,33 @@ impl State {
         &mut self,
         tools: &Tools,
         ledger: &Ledger<Key, Value>,
+        counters: &mut Counters,
         retried: &[ObjectName],
         now: Instant,
         report: &mut CommitReport,
     ) -> Result<(), CommitError> {
+        let at = self.family as usize;
+        report.families[at].full = true;
         let mut left_out: BTreeSet<ObjectName> = self.refused.keys().cloned().collect();
         for service in retried {
             left_out.remove(service);
         }
-        loop {
+        let written = loop {
             let saved = Saved::parse(&tools.save().map_err(|error| error.explain())?);
             let desired = self.desired(ledger, &left_out);
             let restore = desired.full(&saved);
             report.messages += 1;
             let Err(error) = tools.restore(&restore.text) else {
-                break;
+                break restore;
             };
+            report.families[at].failures += 1;
             if error.is_of_the_machine() {
                 return Err(error.explain());
+            }
+            if let Some(reason) = refuses_counters(tools, &desired)? {
+                counters.do_without(&Counter::ALL, &reason);
+                self.fixed.counted = Counted::default();
+                continue;
             }
             let guilty = find_guilty(tools, &desired, &restore, &error)?;
             if guilty.is_empty() {
@@ -189,7 +213,8 @@ impl State {
                 }
                 left_out.insert(service);
             }
-        }
+        };
+        report.families[at].rules = self.tally.all_written(&written);
         self.refused.retain(|service, _| left_out.contains(service));
         self.changed = Changed::default();
         self.full = false;
@@ -216,6 +241,18 @@ pub(in crate::dataplane) fn route_localnet() {
     const SETTING: &str = "net/ipv4/conf/all/route_localnet";
     if let Err(err) = sysctl::set(SETTING, 1) {
         warn!(setting = SETTING, %err, "Node ports do not answer at 127.0.0.1");
+    }
+}
+
+/// Why the rules that count are refused, where they are: the program or the kernel has no match for nfacct.
+fn refuses_counters(tools: &Tools, desired: &Desired<'_>) -> Result<Option<String>, CommitError> {
+    if desired.fixed.counted.is_empty() {
+        return Ok(None);
+    }
+    match tools.restore(&desired.counters_alone().text) {
+        Ok(()) => Ok(None),
+        Err(error) if error.is_of_the_machine() => Err(error.explain()),
+        Err(error) => Ok(Some(error.explain().to_string())),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::counters::{Counted, Counter};
 use super::entry::{Shared, Table};
 use crate::dataplane::NodePortAddresses;
 use crate::model::object::Family;
@@ -23,8 +24,8 @@ pub(super) struct Fixed {
     pub(super) localhost: bool,
     /// Packets that conntrack finds invalid are dropped: it is not liberal about TCP windows.
     pub(super) drops_invalid: bool,
-    /// The counters of nfacct are there.
-    pub(super) counts: bool,
+    /// The counters that rules may name.
+    pub(super) counted: Counted,
     /// MASQUERADE takes `--random-fully`.
     pub(super) random_fully: bool,
 }
@@ -190,9 +191,9 @@ impl Fixed {
         let mark = self.mark;
         let mut rules = Vec::new();
         if self.drops_invalid {
-            let counter = match self.counts {
-                true => "-m nfacct --nfacct-name ct_state_invalid_dropped_pkts ",
-                false => "",
+            let counter = match self.counted.has(Counter::InvalidDropped) {
+                true => format!("{} ", Counter::InvalidDropped.rule_match()),
+                false => String::new(),
             };
             rules.push(format!("-m conntrack --ctstate INVALID {counter}-j DROP"));
         }

@@ -19,9 +19,13 @@
 //!   which a flush from outside takes along; it is looked for once in a sync period.
 //! - What `iptables-restore` refuses is traced to the Service by the line that it names, or by trying ever fewer
 //!   Services in chains that nothing leads to; that Service is left out and tried again later.
+//! - A match or target that the machine lacks costs the Services that need it; one that every rule needs is an error
+//!   that names it. A family without working programs is left alone, unless it is the node's primary one.
+//! - Two rules count packets, where kernel and programs can, and the counters are among the metrics.
 //! - Beyond a thousand endpoints rules that are there once for each endpoint have no comment, as upstream.
 
 mod apply;
+mod counters;
 mod entry;
 mod failure;
 mod fixed;
@@ -29,6 +33,7 @@ mod legacy;
 mod name;
 mod plan;
 mod restore;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -43,14 +48,16 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 pub(super) use self::apply::route_localnet;
-use self::entry::{Key, Shared, Value};
+use self::counters::{Counted, Counters};
+use self::entry::{Key, Shared, Table, Value};
 use self::fixed::Fixed;
 pub(super) use self::legacy::remove_chains;
 use self::plan::Node;
 use self::restore::Changed;
+use self::tally::Tally;
 use self::tools::Tools;
 use super::retry::Retry;
-use super::{CommitError, CommitReport, Dataplane, LocalTraffic, NodePortAddresses};
+use super::{CommitError, CommitReport, Dataplane, KernelCounter, LocalTraffic, NodePortAddresses};
 use crate::model::ledger::{Diff, Ledger};
 use crate::model::object::{Family, ObjectName};
 use crate::model::view::ServiceView;
@@ -84,6 +91,7 @@ pub struct Iptables {
     node: Node,
     ledger: Ledger<Key, Value>,
     families: [State; 2],
+    counters: Counters,
 }
 
 /// One family: what is wanted, and how the kernel differs from it.
@@ -105,6 +113,7 @@ struct State {
     refused: BTreeMap<ObjectName, Retry>,
     /// When to look for the canary.
     look_at: Option<Instant>,
+    tally: Tally,
 }
 
 impl Config {
@@ -123,7 +132,7 @@ impl Iptables {
             mark: config.masquerade_mark,
             localhost: config.localhost_node_ports,
             drops_invalid: config.drops_invalid,
-            counts: false,
+            counted: Counted::default(),
             random_fully: true,
         };
         let state = |family| State {
@@ -138,14 +147,15 @@ impl Iptables {
             full: true,
             refused: BTreeMap::new(),
             look_at: None,
+            tally: Tally::default(),
         };
         let node = Node {
             local_traffic: config.local_traffic.clone(),
             localhost: config.localhost_node_ports,
-            counts: false,
         };
         Self {
             families: Family::ALL.map(state),
+            counters: Counters::default(),
             config,
             node,
             ledger: Ledger::new(),
@@ -160,35 +170,40 @@ impl Iptables {
                 state.full = true;
             }
         }
-        let keys = |entries: Vec<(Key, Value)>| entries.into_iter().map(|(key, _)| key);
-        let added = keys(diff.added).map(|key| (key, Some(true)));
-        let changed = diff.changed.into_iter().map(|changed| (changed.key, None));
-        let removed = keys(diff.removed).map(|key| (key, Some(false)));
-        for (key, present) in added.chain(changed).chain(removed) {
-            self.families[key.family() as usize].differs(key, present);
+        let added = diff.added.into_iter().map(|(key, to)| (key, None, Some(to)));
+        let changed = diff.changed.into_iter();
+        let changed = changed.map(|changed| (changed.key, Some(changed.from), Some(changed.to)));
+        let removed = diff
+            .removed
+            .into_iter()
+            .map(|(key, from)| (key, Some(from), None));
+        for (key, from, to) in added.chain(changed).chain(removed) {
+            self.families[key.family() as usize].differs(key, from.as_ref(), to.as_ref());
         }
     }
 }
 
 impl State {
-    /// A key was added (`Some(true)`), removed (`Some(false)`), or has another value.
-    fn differs(&mut self, key: Key, present: Option<bool>) {
+    /// A key was added (`from` is missing), removed (`to` is), or has another value.
+    fn differs(&mut self, key: Key, from: Option<&Value>, to: Option<&Value>) {
         match key {
             Key::Chain(_, name) => {
                 if name::is_of_an_endpoint(&name) {
-                    match present {
-                        Some(true) => self.endpoints += 1,
-                        Some(false) => self.endpoints -= 1,
-                        None => {}
-                    }
+                    self.endpoints += usize::from(from.is_none());
+                    self.endpoints -= usize::from(to.is_none());
                 }
+                let rules = |value: Option<&Value>| value.map_or(0, |rules| rules.lines().count());
+                self.tally.note(Table::Nat, rules(from), rules(to));
                 self.changed.chains.insert(name);
             }
             Key::Rules(_, chain, rules) => {
+                let count = self.fixed.counted.rules(&rules).count();
+                let there = |value: Option<&Value>| if value.is_some() { count } else { 0 };
+                self.tally.note(chain.table(), there(from), there(to));
                 self.changed.shared.insert(chain);
-                match present {
-                    Some(false) => self.shared.remove(&(chain, rules)),
-                    _ => self.shared.insert((chain, rules)),
+                match to {
+                    None => self.shared.remove(&(chain, rules)),
+                    Some(_) => self.shared.insert((chain, rules)),
                 };
             }
         }
@@ -221,7 +236,11 @@ impl Dataplane for Iptables {
     /// As upstream, this mode routes on what is sent to an address that no Service has.
     fn set_service_cidrs(&mut self, _: Family, _: &[IpNet]) {}
 
-    fn commit(&mut self) -> Result<CommitReport, CommitError> {
-        self.commit_at(Instant::now())
+    fn commit(&mut self, report: &mut CommitReport) -> Result<(), CommitError> {
+        self.commit_at(Instant::now(), report)
+    }
+
+    fn counters(&self) -> Vec<KernelCounter> {
+        self.counters.readers()
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::counters::Counter;
 use super::entry::{Key, Shared, Value};
 use super::name::{Kind, PortName, comment, protocol};
 use crate::dataplane::LocalTraffic;
@@ -26,8 +27,6 @@ pub(super) struct Node {
     pub(super) local_traffic: [LocalTraffic; 2],
     /// Node ports are served at 127.0.0.0/8.
     pub(super) localhost: bool,
-    /// The counters of nfacct are there.
-    pub(super) counts: bool,
 }
 
 /// A line in the making.
@@ -212,16 +211,17 @@ impl Port<'_> {
         entries.push(shared(family, chain, rules));
     }
 
-    /// A node port at the loopback address leads where it leads elsewhere; only a counter tells.
+    /// A node port at the loopback address leads where it leads elsewhere; only a counter tells. It is left out
+    /// when the rules are written, where there is no such counter.
     fn counted_localhost(&self, selects: &str, dport: &str, external: &str) -> Option<String> {
         let node = self.node;
-        (node.localhost && node.counts && self.port.family == Family::V4).then(|| {
+        (node.localhost && self.port.family == Family::V4).then(|| {
             Line::new()
                 .and("-d 127.0.0.0/8")
                 .and(selects)
                 .comment(&self.name.to_string())
                 .and(dport)
-                .and("-m nfacct --nfacct-name localhost_nps_accepted_pkts")
+                .and(&Counter::LocalhostAccepted.rule_match())
                 .to(external)
         })
     }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::counters::Counter;
 use super::entry::{Key, Shared, Table, Value};
 use super::failure::is_target;
 use super::fixed::{CANARY, Fixed};
@@ -21,8 +22,10 @@ pub(super) struct Restore {
     lines: usize,
     /// From which line on, counted from 1, a Service is to blame; `None` for nobody.
     blame: Vec<(usize, Option<ObjectName>)>,
-    /// How many rules of each table it has.
-    pub(super) rules: BTreeMap<Table, usize>,
+    /// How many rules of each table it has, without jumps from the kernel's own chains.
+    written: BTreeMap<Table, usize>,
+    /// How many rules of each table it leaves as they are.
+    kept: BTreeMap<Table, usize>,
 }
 
 /// Everything that a restore is made from, in one family.
@@ -113,7 +116,7 @@ impl Restore {
             self.text.push_str(chain);
             self.text.push(' ');
             self.line(rule);
-            *self.rules.entry(table).or_default() += 1;
+            *self.written.entry(table).or_default() += 1;
         }
     }
 
@@ -129,6 +132,16 @@ impl Restore {
     fn commit(&mut self) {
         self.blame(None);
         self.line("COMMIT");
+    }
+
+    /// How many rules it writes.
+    pub(super) fn written(&self, table: Table) -> usize {
+        self.written.get(&table).copied().unwrap_or_default()
+    }
+
+    /// How many rules it finds and leaves.
+    pub(super) fn kept(&self, table: Table) -> usize {
+        self.kept.get(&table).copied().unwrap_or_default()
     }
 
     /// The Service that a line, counted from 1, is for.
@@ -258,13 +271,27 @@ impl Desired<'_> {
                         restore.rules(table, name, entry.value.lines());
                     }
                     Key::Rules(_, chain, rules) if chain.table() == table => {
-                        restore.rules(table, CANARY, rules.lines());
+                        restore.rules(table, CANARY, self.fixed.counted.rules(rules));
                     }
                     _ => {}
                 }
             }
             restore.commit();
         }
+        restore
+    }
+
+    /// One rule for each counter, in a chain that nothing leads to.
+    pub(super) fn counters_alone(&self) -> Restore {
+        let mut restore = Restore::default();
+        restore.table(Table::Filter);
+        restore.chain(CANARY);
+        let counters = Counter::ALL.into_iter();
+        for counter in counters.filter(|counter| self.fixed.counted.has(*counter)) {
+            restore.rules(Table::Filter, CANARY, [counter.rule_match().as_str()]);
+        }
+        restore.line(&format!("-F {CANARY}"));
+        restore.commit();
         restore
     }
 
@@ -324,7 +351,7 @@ impl Desired<'_> {
         for (_, rules) in all.take_while(|(of, _)| *of == chain) {
             if let Some(holder) = self.holder(&Key::Rules(self.family, chain, Arc::clone(rules))) {
                 restore.blame(Some(holder));
-                restore.rules(chain.table(), chain.name(), rules.lines());
+                restore.rules(chain.table(), chain.name(), self.fixed.counted.rules(rules));
             }
         }
         restore.blame(None);
@@ -342,6 +369,9 @@ impl Desired<'_> {
             }
             let missing = rule.filter(|rule| !saved.has_rule(table, chain, rule));
             restore.rules(table, chain, missing);
+            if rule.is_some() && missing.is_none() {
+                *restore.kept.entry(table).or_default() += 1;
+            }
         }
     }
 

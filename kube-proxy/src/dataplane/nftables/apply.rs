@@ -74,6 +74,9 @@ impl Nftables {
             if !self.in_force {
                 self.program(now, &mut report)?;
                 programmed = true;
+                for family in &mut report.families {
+                    family.full = true;
+                }
             }
             match self.write_pending(now, &mut report) {
                 Ok(()) => break,

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::cli::{self, Command};
-use crate::dataplane::{NodePortAddresses, Refusal};
+use crate::dataplane::{CommitError, FamilyReport, NodePortAddresses, Refusal, TableRules};
 use crate::model::object::{ObjectName, Service, ServicePort};
 use crate::model::view::ServiceView;
 
@@ -69,7 +69,7 @@ impl Dataplane for Fake {
         self.told.service_cidrs.push((family, cidrs.to_vec()));
     }
 
-    fn commit(&mut self) -> Answer {
+    fn commit(&mut self, report: &mut CommitReport) -> Result<(), CommitError> {
         self.commits.send(self.told.clone()).unwrap();
         if let Some(gate) = &self.gate {
             gate.recv_timeout(PATIENCE).unwrap();
@@ -78,10 +78,17 @@ impl Dataplane for Fake {
             .answers
             .pop_front()
             .unwrap_or_else(|| Ok(CommitReport::default()));
-        if answer.is_ok() {
-            self.told = Told::default();
+        match answer {
+            Ok(done) => *report = done,
+            Err(error) => {
+                for family in &mut report.families {
+                    family.failures = 1;
+                }
+                return Err(error);
+            }
         }
-        answer
+        self.told = Told::default();
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use prometheus::IntCounterVec;
 
 use super::*;
 use crate::model::object::ServiceCidr;
+use crate::proxy::report::pause;
 
 #[test]
 fn nothing_is_committed_before_services_and_slices_have_delivered_their_first_state() {
@@ -94,6 +95,68 @@ fn a_failed_commit_is_counted_for_the_mode_that_failed() {
         assert_eq!(count(&metrics.nftables_sync_failures), nftables, "{flags}");
         assert_eq!(count(&metrics.iptables_restore_failures), iptables, "{flags}");
         running.end().unwrap();
+    }
+}
+
+#[test]
+fn what_a_commit_did_in_each_family_is_counted_for_that_family() {
+    let [all, changes] = [(true, 0), (false, 1)].map(|(full, failures)| FamilyReport {
+        full,
+        failures: failures * 2,
+        partial_failures: failures,
+        rules: vec![TableRules {
+            table: "nat",
+            total: 9,
+            written: 7,
+        }],
+        ..FamilyReport::default()
+    });
+    let off = FamilyReport {
+        off: true,
+        ..FamilyReport::default()
+    };
+    let report = |families| CommitReport {
+        families,
+        ..CommitReport::default()
+    };
+    let running = Start {
+        flags: "--proxy-mode=iptables",
+        answers: vec![
+            Ok(report([all.clone(), all.clone()])),
+            Ok(report([changes, all])),
+            Ok(report([FamilyReport::default(), off])),
+        ],
+        ..Start::default()
+    }
+    .run();
+    running.begin(&[]);
+    for port in [80, 81] {
+        running.send([service("a", port)]);
+        running.commit();
+    }
+    let metrics = Arc::clone(&running.metrics);
+    running.end().unwrap();
+    let text = metrics.text().unwrap();
+    for line in [
+        "sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 3",
+        "sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 1",
+        "sync_partial_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 2",
+        "sync_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"} 2",
+        "sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"} 2",
+        "sync_proxy_rules_iptables_restore_failures_total{ip_family=\"IPv4\"} 2",
+        "sync_proxy_rules_iptables_partial_restore_failures_total{ip_family=\"IPv4\"} 1",
+        "sync_proxy_rules_iptables_total{ip_family=\"IPv4\",table=\"nat\"} 9",
+        "sync_proxy_rules_iptables_last{ip_family=\"IPv6\",table=\"nat\"} 7",
+    ] {
+        let line = format!("kubeproxy_{line}\n");
+        assert!(text.contains(&line), "{line} is not in\n{text}");
+    }
+    for series in [
+        "sync_partial_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"}",
+        "restore_failures_total{ip_family=\"IPv6\"}",
+        "nftables",
+    ] {
+        assert!(!text.contains(series), "{series} is in\n{text}");
     }
 }
 

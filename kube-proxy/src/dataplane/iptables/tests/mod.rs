@@ -1,12 +1,14 @@
 //! What the tests share: clusters in few words, and a dataplane that knows pods.
 
+mod counting;
 mod failures;
 mod programs;
 mod rulesets;
 
 use std::time::Duration;
 
-use super::restore::Saved;
+use super::counters::Counted;
+use super::restore::{Restore, Saved};
 use super::{Config, Iptables};
 use crate::dataplane::{Dataplane, LocalTraffic};
 use crate::model::cluster::Cluster;
@@ -34,19 +36,23 @@ fn update(dataplane: &mut Iptables, cluster: &mut Cluster) {
     }
 }
 
-/// A dataplane that wants what these objects say.
+/// A dataplane that wants what these objects say, on a machine that counts.
 pub(super) fn planned(config: Config, services: &[Service], slices: &[EndpointSlice]) -> Iptables {
     let mut dataplane = Iptables::new(config);
+    for state in &mut dataplane.families {
+        state.fixed.counted = Counted::ALL;
+    }
     update(&mut dataplane, &mut testing::cluster(services, slices));
     dataplane
 }
 
 /// What a family is told at the start, on a machine without any rule.
-pub(super) fn printed(dataplane: &Iptables, family: Family) -> String {
+fn restore(dataplane: &Iptables, family: Family) -> Restore {
     let state = &dataplane.families[family as usize];
     let none = std::collections::BTreeSet::new();
-    state
-        .desired(&dataplane.ledger, &none)
-        .full(&Saved::default())
-        .text
+    state.desired(&dataplane.ledger, &none).full(&Saved::default())
+}
+
+pub(super) fn printed(dataplane: &Iptables, family: Family) -> String {
+    restore(dataplane, family).text
 }

@@ -6,31 +6,33 @@ use lab::net::Namespace;
 
 use super::*;
 use crate::dataplane::CommitReport;
+use crate::dataplane::iptables::entry::{Key, Shared};
 use crate::dataplane::iptables::tools::Tools;
+use crate::model::object::ServiceType;
 use crate::model::testing::{name, service, slice};
 
-const VARIANTS: [&str; 2] = ["nft", "legacy"];
+pub(super) const VARIANTS: [&str; 2] = ["nft", "legacy"];
 
 /// A namespace in which kubelet has left its mark with one of the variants, and a dataplane in it.
-struct Node {
-    namespace: Namespace,
+pub(super) struct Node {
+    pub(super) namespace: Namespace,
     variant: &'static str,
     cluster: Cluster,
-    dataplane: Iptables,
+    pub(super) dataplane: Iptables,
     time: Instant,
 }
 
 impl Node {
-    fn new(variant: &'static str) -> Self {
+    pub(super) fn new(variant: &'static str) -> Self {
         let namespace = Namespace::create("iptables").unwrap();
         for program in ["iptables", "ip6tables"] {
             let program = format!("{program}-{variant}");
             namespace
-                .run(&program, &["-t", "mangle", "-N", "KUBE-IPTABLES-HINT"])
+                .run(&program, &["-w", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT"])
                 .unwrap();
         }
         let services = [
-            service("ns/web", "10.96.0.1 fd00:96::1", "http/TCP:80:30080"),
+            service("ns/web", "10.96.0.1 fd00:96::1", "http/TCP:80:30080").of_type(ServiceType::NodePort),
             service("ns/other", "10.96.0.2", "dns/UDP:53"),
         ];
         let slices = [
@@ -52,7 +54,7 @@ impl Node {
         }
     }
 
-    fn commit(&mut self) -> CommitReport {
+    pub(super) fn commit(&mut self) -> CommitReport {
         let Self {
             namespace,
             dataplane,
@@ -61,16 +63,19 @@ impl Node {
             ..
         } = self;
         update(dataplane, cluster);
-        namespace.enter(|| dataplane.commit_at(*time)).unwrap().unwrap()
+        let mut report = CommitReport::default();
+        let commit = || dataplane.commit_at(*time, &mut report);
+        namespace.enter(commit).unwrap().unwrap();
+        report
     }
 
-    fn observe(&mut self, endpoints: &[&str]) {
+    pub(super) fn observe(&mut self, endpoints: &[&str]) {
         let slice = slice("ns/web-4", "web", "http/TCP:8080", endpoints);
         testing::observe(&mut self.cluster, [], [&slice]);
     }
 
     /// What there is of us, without counters.
-    fn saved(&self) -> String {
+    pub(super) fn saved(&self) -> String {
         let save = |program: &str| {
             self.namespace
                 .run(&format!("{program}-{}-save", self.variant), &[])
@@ -83,10 +88,23 @@ impl Node {
         ours.map(|line| format!("{line}\n")).collect()
     }
 
+    /// A successor begins, with the same cluster.
+    pub(super) fn restart(&mut self) {
+        self.dataplane = Iptables::new(config());
+        for service in ["ns/web", "ns/other"].map(name) {
+            self.dataplane
+                .update(&service, self.cluster.resolve(&service).as_ref());
+        }
+    }
+
+    /// Runs a program of this node's variant, which waits for tests beside this one: all share a lock.
+    pub(super) fn run(&self, program: &str, args: &[&str]) -> String {
+        let program = format!("{program}-{}", self.variant);
+        self.namespace.run(&program, &[&["-w"], args].concat()).unwrap()
+    }
+
     fn iptables(&self, args: &[&str]) -> String {
-        self.namespace
-            .run(&format!("iptables-{}", self.variant), args)
-            .unwrap()
+        self.run("iptables", args)
     }
 }
 
@@ -211,15 +229,14 @@ fn rules_of_others_stay_and_chains_that_nobody_wants_go() {
 fn a_service_that_is_refused_is_left_out_and_named_and_everything_else_is_in_force() {
     for variant in VARIANTS {
         let mut node = Node::new(variant);
-        // A counter that is not there: the one variant names the line, the other one only says that it failed.
+        // A counter that nobody made: the one variant names the line, the other one only says that it failed.
         node.commit();
-        node.dataplane.node.counts = true;
-        let bad = service("ns/bad", "10.96.0.3", "http/TCP:80:30081")
-            .of_type(crate::model::object::ServiceType::NodePort);
-        let endpoints = slice("ns/bad-4", "bad", "http/TCP:8080", &["10.244.2.1"]);
-        testing::observe(&mut node.cluster, [&bad], [&endpoints]);
-        update(&mut node.dataplane, &mut node.cluster);
-        node.dataplane.node.counts = false;
+        let bad = name("ns/bad");
+        let rule =
+            "-p tcp -m comment --comment \"ns/bad:http\" -m nfacct --nfacct-name nobody_made_it -j ACCEPT";
+        let entry = (Key::Rules(Family::V4, Shared::NodePorts, rule.into()), "".into());
+        let diff = node.dataplane.ledger.replace(&bad, None, [entry]);
+        node.dataplane.note(&bad, diff);
         let report = node.commit();
         let refused: Vec<String> = report
             .refused
@@ -246,8 +263,9 @@ fn a_service_that_is_refused_is_left_out_and_named_and_everything_else_is_in_for
             "{variant}: {again:?}"
         );
         // It is changed to something that does: in force at once.
-        node.dataplane
-            .update(&name("ns/bad"), node.cluster.resolve(&name("ns/bad")).as_ref());
+        let good = service("ns/bad", "10.96.0.3", "http/TCP:80");
+        let endpoints = slice("ns/bad-4", "bad", "http/TCP:8080", &["10.244.2.1"]);
+        testing::observe(&mut node.cluster, [&good], [&endpoints]);
         assert_eq!(node.commit().refused_now, 0, "{variant}");
         assert!(
             node.saved().contains("ns/bad:http -> 10.244.2.1:8080"),

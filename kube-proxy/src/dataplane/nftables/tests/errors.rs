@@ -20,7 +20,10 @@ fn without_cap_net_admin_the_error_says_so() {
     if std::env::var_os(WITHOUT_CAPABILITY).is_some() {
         let mut node = Node::new(config());
         let Node { namespace, dataplane } = &mut node;
-        let error = namespace.enter(|| dataplane.commit()).unwrap().unwrap_err();
+        let error = namespace
+            .enter(|| crate::dataplane::commit(dataplane))
+            .unwrap()
+            .unwrap_err();
         assert!(matches!(error, CommitError::Permission { .. }), "{error}");
         assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
         return;
@@ -168,7 +171,10 @@ fn what_was_queued_stays_queued_when_nothing_could_be_put_in_force() {
         )],
     ));
     let Node { namespace, dataplane } = &mut node;
-    let error = namespace.enter(|| dataplane.commit()).unwrap().unwrap_err();
+    let error = namespace
+        .enter(|| crate::dataplane::commit(dataplane))
+        .unwrap()
+        .unwrap_err();
     assert!(matches!(error, CommitError::Refused { .. }), "{error}");
     node.dataplane.config.table = "kube-proxy".to_owned();
     node.commit();

@@ -31,7 +31,10 @@ impl Proxied {
     pub(super) fn update(&mut self, view: &ServiceView) {
         self.dataplane.update(&view.name, Some(view));
         let node = self.lab.member("node-1").unwrap().namespace.clone();
-        let report = node.enter(|| self.dataplane.commit()).unwrap().unwrap();
+        let report = node
+            .enter(|| crate::dataplane::commit(&mut self.dataplane))
+            .unwrap()
+            .unwrap();
         assert_eq!(report.refused, []);
     }
 

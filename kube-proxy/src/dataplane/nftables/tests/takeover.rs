@@ -107,7 +107,10 @@ fn no_request_fails_and_no_connection_breaks_while_successors_take_over() {
         let mut successor = Nftables::new(config());
         let web = web(&[&format!("*{a}:8080")]);
         successor.update(&web.name, Some(&web));
-        let report = node.enter(|| successor.commit()).unwrap().unwrap();
+        let report = node
+            .enter(|| crate::dataplane::commit(&mut successor))
+            .unwrap()
+            .unwrap();
         assert_eq!(report.refused, []);
     }
     let report = steady.stop_after(1).unwrap();

@@ -88,6 +88,7 @@ impl Planned {
                 masquerade_mark: 1 << 14,
                 local_traffic,
                 localhost_node_ports: setup.localhost[Family::V4 as usize].is_some(),
+                primary: Family::V4,
                 families: Family::ALL.to_vec(),
                 sync_period: Duration::from_secs(30),
                 drops_invalid: true,

@@ -1,0 +1,155 @@
+//! What a commit reports: to the metrics, the health server and the log, and when the next one is due.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tracing::{debug, error, info};
+
+use super::{FAMILIES, Proxy};
+use crate::config::Mode;
+use crate::dataplane::{CommitError, CommitReport, FamilyReport};
+
+/// The pause after the first failed sync; doubled after each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+impl Proxy {
+    /// What was queued is in force.
+    pub(super) fn synced(&mut self, start: Instant, services: usize, report: CommitReport) {
+        let elapsed = start.elapsed();
+        self.conntrack.in_force();
+        self.setup.health_checks.in_force();
+        self.setup.health.synced(Timestamp::now());
+        self.count(elapsed, &report);
+        let metrics = &self.setup.metrics;
+        for (family, _) in programmed(&report) {
+            metrics.sync_last.with_label_values(&[family]).set(unix_seconds());
+        }
+        metrics.service_changes_pending.set(0);
+        metrics.endpoint_changes_pending.set(0);
+        let refused_now = i64::try_from(report.refused_now);
+        metrics.refused_now.set(refused_now.unwrap_or(i64::MAX));
+        if self.failures > 0 {
+            info!(failures = self.failures, "Sync succeeded again");
+        }
+        if self.in_force {
+            debug!(
+                services,
+                messages = report.messages,
+                ?elapsed,
+                "SyncProxyRules complete"
+            );
+        } else {
+            info!(
+                services,
+                messages = report.messages,
+                ?elapsed,
+                "SyncProxyRules complete for the first time"
+            );
+            (self.setup.remove_others)(self.setup.config.mode);
+        }
+        self.in_force = true;
+        self.queued = false;
+        self.failures = 0;
+        self.again = report.again_after.map(|pause| Instant::now() + pause);
+    }
+
+    /// It is not: plans the next attempt.
+    ///
+    /// # Errors
+    /// When there is no use in trying again.
+    pub(super) fn failed(
+        &mut self,
+        start: Instant,
+        error: CommitError,
+        report: CommitReport,
+    ) -> anyhow::Result<()> {
+        self.count(start.elapsed(), &report);
+        let hopeless = matches!(
+            error,
+            CommitError::Permission { .. }
+                | CommitError::Unsupported { .. }
+                | CommitError::NotInstalled { .. }
+        );
+        if hopeless && !self.in_force {
+            return Err(error.into());
+        }
+        let what = match self.setup.config.mode {
+            Mode::Nftables => "nftables sync failed",
+            Mode::Iptables => "Failed to execute iptables-restore",
+        };
+        let pause = pause(self.failures, self.setup.config.sync_period);
+        self.failures = self.failures.saturating_add(1);
+        self.again = Some(Instant::now() + pause);
+        error!(err = %error, failures = self.failures, retry_after = ?pause, "{what}; what is in force stays");
+        Ok(())
+    }
+
+    /// Counts an attempt, and names what was refused.
+    fn count(&self, elapsed: Duration, report: &CommitReport) {
+        for (family, of_family) in programmed(report) {
+            self.count_family(family, of_family, elapsed);
+        }
+        self.setup.metrics.refusals.inc_by(report.refused.len() as u64);
+        for refusal in &report.refused {
+            error!(
+                service = %refusal.service, element = refusal.element, reason = refusal.reason,
+                "The kernel refused an element; it is left out and tried again later"
+            );
+        }
+    }
+
+    fn count_family(&self, family: &str, report: &FamilyReport, elapsed: Duration) {
+        let metrics = &self.setup.metrics;
+        let kind = match report.full {
+            true => &metrics.sync_full_duration,
+            false => &metrics.sync_partial_duration,
+        };
+        for durations in [&metrics.sync_duration, kind] {
+            durations
+                .with_label_values(&[family])
+                .observe(elapsed.as_secs_f64());
+        }
+        let failures = match self.setup.config.mode {
+            Mode::Nftables => &metrics.nftables_sync_failures,
+            Mode::Iptables => &metrics.iptables_restore_failures,
+        };
+        for (failures, count) in [
+            (failures, report.failures),
+            (
+                &metrics.iptables_partial_restore_failures,
+                report.partial_failures,
+            ),
+        ] {
+            // A series begins with the first failure.
+            if count > 0 {
+                failures.with_label_values(&[family]).inc_by(count);
+            }
+        }
+        for rules in &report.rules {
+            for (gauge, number) in [
+                (&metrics.iptables_rules, rules.total),
+                (&metrics.iptables_rules_last, rules.written),
+            ] {
+                let number = i64::try_from(number).unwrap_or(i64::MAX);
+                gauge.with_label_values(&[rules.table, family]).set(number);
+            }
+        }
+    }
+}
+
+/// The families that are programmed, and what was done in each.
+fn programmed(report: &CommitReport) -> impl Iterator<Item = (&'static str, &FamilyReport)> {
+    let families = FAMILIES.into_iter().zip(&report.families);
+    families.filter(|(_, of_family)| !of_family.off)
+}
+
+/// The pause after so many failures: growing, at most `longest`, between half and all of that at random so
+/// that the nodes of a cluster do not move in step.
+pub(super) fn pause(failures: u32, longest: Duration) -> Duration {
+    let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(longest);
+    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+pub(super) fn unix_seconds() -> f64 {
+    Timestamp::now().as_duration().as_secs_f64()
+}
