@@ -3,16 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod iptables;
+mod machine;
+mod running;
+
 use std::fs;
-use std::io::Read as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
 use lab::net::Namespace;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_kube-proxy");
-const PATIENCE: Duration = Duration::from_secs(20);
+use self::running::{PROGRAM, Proxy};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(arguments).output().unwrap()
@@ -85,74 +86,6 @@ fn a_start_that_cannot_be_is_refused_with_its_reason() {
         assert_eq!(output.status.code(), Some(1), "{argument}");
         let error = text(&output.stderr);
         assert!(error.contains(message), "{argument}: {error}");
-    }
-}
-
-/// A kube-proxy in a network namespace, killed at the end.
-struct Proxy {
-    process: Child,
-    namespace: Namespace,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Proxy {
-    fn start(namespace: &Namespace, arguments: &[&str]) -> Self {
-        namespace.run("ip", &["link", "set", "lo", "up"]).unwrap();
-        let mut command = namespace.command(PROGRAM);
-        command
-            .args(["--hostname-override=node-1", "-v=2"])
-            .args(arguments);
-        let process = command.stderr(Stdio::piped()).spawn().unwrap();
-        Self {
-            process,
-            namespace: namespace.clone(),
-        }
-    }
-
-    /// Waits until the kernel's table says something.
-    fn programs(&self, what: &str) {
-        let start = Instant::now();
-        loop {
-            let table = self.namespace.run("nft", &["list", "table", "ip", "kube-proxy"]);
-            match table {
-                Ok(table) if table.contains(what) => return,
-                other => assert!(start.elapsed() < PATIENCE, "no {what} in {other:?}"),
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn get(&self, port: u16, path: &str) -> String {
-        let url = format!("http://127.0.0.1:{port}{path}");
-        self.namespace
-            .run("curl", &["-s", "-m", "5", "-i", &url])
-            .unwrap()
-    }
-
-    /// Waits for its end: exit code and log.
-    fn ends(&mut self) -> (Option<i32>, String) {
-        let start = Instant::now();
-        let status = loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                break status;
-            }
-            assert!(start.elapsed() < PATIENCE, "it does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        let mut log = String::new();
-        self.process
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
-        (status.code(), log)
     }
 }
 
