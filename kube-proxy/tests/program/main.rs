@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod health_checks;
 mod iptables;
 mod machine;
 mod running;
@@ -197,102 +198,4 @@ fn a_taken_port_is_waited_for_and_is_fatal_where_that_is_asked_for() {
     let (code, log) = hard.ends();
     assert_eq!(code, Some(1));
     assert!(log.contains("Address already in use"), "{log}");
-}
-
-/// A load balancer's Service in both families with one endpoint here in each given family, and one elsewhere.
-fn balanced(dir: &Path, port: u16, here: &[&str]) {
-    let slice = |family: &str, prefix: &str| {
-        let node = |here: bool| if here { "node-1" } else { "node-2" };
-        format!(
-            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: {family}\n\
-             metadata: {{name: web-{family}, labels: {{kubernetes.io/service-name: web}}}}\n\
-             ports: [{{name: '', port: 8080}}]\nendpoints:\n\
-             - {{addresses: ['{prefix}8'], nodeName: {}}}\n- {{addresses: ['{prefix}9'], nodeName: node-2}}\n",
-            node(here.contains(&family)),
-        )
-    };
-    let service = format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: shop}}\nspec: {{type: LoadBalancer, \
-         externalTrafficPolicy: Local, healthCheckNodePort: {port}, clusterIPs: [10.96.0.10, 'fd00::10'], \
-         ipFamilies: [IPv4, IPv6], ipFamilyPolicy: RequireDualStack, ports: [{{port: 80, nodePort: 30080}}]}}\n"
-    );
-    let slices = slice("IPv4", "10.244.0.") + &slice("IPv6", "fd01::");
-    let slices = slices.replace("metadata: {", "metadata: {namespace: shop, ");
-    fs::write(dir.join("web.yaml"), service + &slices).unwrap();
-}
-
-impl Proxy {
-    /// Waits until this address answers with these words.
-    fn answers(&self, url: &str, words: &[&str]) -> String {
-        let start = Instant::now();
-        loop {
-            let answer = self.namespace.run("curl", &["-s", "-g", "-m", "5", "-i", url]);
-            match answer {
-                Ok(answer) if words.iter().all(|word| answer.contains(word)) => return answer,
-                other => assert!(start.elapsed() < PATIENCE, "{url}: no {words:?} in {other:?}"),
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// Waits until nobody listens there.
-    fn is_refused(&self, url: &str) {
-        let start = Instant::now();
-        while self.namespace.run("curl", &["-s", "-g", "-m", "5", url]).is_ok() {
-            assert!(start.elapsed() < PATIENCE, "{url} still answers");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-#[test]
-fn a_load_balancer_hears_on_the_health_check_node_port_how_many_endpoints_are_here() {
-    let dir = tempfile::tempdir().unwrap();
-    let namespace = Namespace::create("health-check").unwrap();
-    balanced(dir.path(), 31000, &["IPv4"]);
-    let mut proxy = Proxy::start(&namespace, &[&format!("--manifests={}", dir.path().display())]);
-    let v4 = "http://127.0.0.1:31000/whatever";
-    let answer = proxy.answers(v4, &["200 OK", "\"localEndpoints\": 1"]);
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains("X-Load-Balancing-Endpoint-Weight: 1"), "{head}");
-    assert!(head.contains("Content-Type: application/json"), "{head}");
-    assert!(head.contains("X-Content-Type-Options: nosniff"), "{head}");
-    assert_eq!(
-        body,
-        "{\n\t\"service\": {\n\t\t\"namespace\": \"shop\",\n\t\t\"name\": \"web\"\n\t},\n\t\
-         \"localEndpoints\": 1,\n\t\"serviceProxyHealthy\": true\n}"
-    );
-    // Each family tells of itself.
-    let v6 = "http://[::1]:31000/";
-    let none = [
-        "503 Service Unavailable",
-        "\"localEndpoints\": 0",
-        "Endpoint-Weight: 0",
-    ];
-    proxy.answers(v6, &none);
-
-    balanced(dir.path(), 31000, &["IPv6"]);
-    proxy.answers(v4, &none);
-    proxy.answers(v6, &["200 OK", "\"localEndpoints\": 1"]);
-
-    // The other port is somebody else's in one family: the other family answers all the same.
-    let taken = namespace
-        .enter(|| std::net::TcpListener::bind("0.0.0.0:31001"))
-        .unwrap()
-        .unwrap();
-    balanced(dir.path(), 31001, &["IPv4", "IPv6"]);
-    proxy.answers("http://[::1]:31001/", &["200 OK"]);
-    proxy.is_refused(v4);
-    proxy.is_refused(v6);
-    drop(taken);
-    proxy.answers("http://127.0.0.1:31001/", &["200 OK"]);
-
-    fs::remove_file(dir.path().join("web.yaml")).unwrap();
-    proxy.is_refused("http://127.0.0.1:31001/");
-    proxy.process.kill().unwrap();
-    let (_, log) = proxy.ends();
-    assert!(
-        log.contains("Failed to start healthcheck; trying again every 5 s\" service=\"shop/web\" address=\"0.0.0.0:31001\""),
-        "{log}"
-    );
 }

@@ -90,6 +90,28 @@ impl Proxy {
         answer
     }
 
+    /// Waits until an address answers with these words.
+    pub(crate) fn answers(&self, url: &str, words: &[&str]) -> String {
+        let mut answer = String::new();
+        self.until(url, || {
+            let asked = self.namespace.run("curl", &["-s", "-g", "-m", "5", "-i", url]);
+            answer = asked.map_err(|error| error.to_string())?;
+            match words.iter().all(|word| answer.contains(word)) {
+                true => Ok(()),
+                false => Err(answer.clone()),
+            }
+        });
+        answer
+    }
+
+    /// Waits until nobody listens at an address.
+    pub(crate) fn is_refused(&self, url: &str) {
+        self.until("end of a server", || {
+            let asked = self.namespace.run("curl", &["-s", "-g", "-m", "5", url]);
+            asked.map_or(Ok(()), Err)
+        });
+    }
+
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap()
