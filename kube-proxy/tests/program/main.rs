@@ -130,6 +130,7 @@ fn rules_follow_the_manifests_and_stay_when_the_program_is_told_to_end() {
     let (code, log) = proxy.ends();
     assert_eq!(code, Some(143));
     for line in [
+        "\"No proxy mode is configured\" mode=\"nftables\" reason=\"this kernel has all that nftables mode needs\"",
         "\"Using nftables Proxier\"",
         "\"Can't determine this node's IP, assuming loopback",
         "\"Detect-local-mode set to ClusterCIDR, but no cluster CIDR specified\"",

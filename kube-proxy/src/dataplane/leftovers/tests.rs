@@ -128,13 +128,13 @@ impl Node {
             );
             let text = text.replace("ADDRESS", address);
             self.namespace
-                .run_with_input(&program, &["--noflush"], &text)
+                .run_with_input(&program, &["-w", "120", "--noflush"], &text)
                 .unwrap();
         }
     }
 
     fn iptables(&self, args: &str) {
-        let args: Vec<&str> = args.split(' ').collect();
+        let args: Vec<&str> = ["-w", "120"].into_iter().chain(args.split(' ')).collect();
         for program in ["iptables", "ip6tables"] {
             let program = format!("{program}-{}", self.variant);
             self.namespace.run(&program, &args).unwrap();
