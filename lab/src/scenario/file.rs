@@ -90,6 +90,9 @@ pub struct Step {
     pub steady: BTreeMap<String, Flow>,
     /// Loads rules with `nft -f`, by names of nodes.
     pub rules: BTreeMap<Names, String>,
+    /// Loads rules with `iptables-restore --noflush` of the family in play and of the variant that nodes of the mode in
+    /// play have, by names of nodes.
+    pub iptables_rules: BTreeMap<Names, String>,
     /// Changes addresses and routes with `ip -batch`, by names of nodes.
     pub ip: BTreeMap<Names, String>,
     /// Starts serving in pods, on [`Scenario::ports`].
@@ -110,6 +113,11 @@ pub struct Step {
     pub kill: Vec<String>,
     /// Starts the kube-proxy of these nodes.
     pub start: Vec<String>,
+    /// Starts the kube-proxy of these nodes in the mode that they are given here, whatever mode is in play; `iptables`
+    /// with the variant that nodes of the mode in play have.
+    pub start_as: BTreeMap<Names, Mode>,
+    /// Nodes that have nothing left of a kube-proxy in these modes, within ten seconds; `iptables` as above.
+    pub without: BTreeMap<Names, Mode>,
     /// Held connections that still work, to the same server.
     pub still: Vec<String>,
     /// Texts that kube-proxies have logged or log within ten seconds, by names of nodes.

@@ -38,6 +38,14 @@ impl Mode {
         }
     }
 
+    /// This mode on a node that was made for another one: a node has one variant of iptables.
+    pub(super) fn on_node_of(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Iptables, Self::IptablesLegacy) => Self::IptablesLegacy,
+            _ => self,
+        }
+    }
+
     /// Makes a node one for this mode, before its kube-proxy starts.
     pub(super) fn prepare(self, node: &Namespace) -> Result<()> {
         if self == Self::IptablesLegacy {
@@ -47,6 +55,46 @@ impl Mode {
             }
         }
         Ok(())
+    }
+
+    /// Loads rules with the variant of `iptables-restore` that a node of this mode has.
+    pub(super) fn restore(self, node: &Namespace, family: Family, rules: &str) -> Result<()> {
+        let program = self.program(family, "-restore");
+        node.run_with_input(&program, &["-w", "60", "--noflush"], rules)?;
+        Ok(())
+    }
+
+    fn program(self, family: Family, suffix: &str) -> String {
+        let base = family.pick("iptables", "ip6tables");
+        let variant = match self {
+            Self::Nftables | Self::Iptables => "nft",
+            Self::IptablesLegacy => "legacy",
+        };
+        format!("{base}-{variant}{suffix}")
+    }
+
+    /// What is left on a node of a kube-proxy in this mode: lines of lists that name it.
+    pub(super) fn left(self, node: &Namespace) -> Result<Vec<String>> {
+        const KUBELETS: [&str; 3] = ["KUBE-FIREWALL", "KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
+        let is_kube_proxys = |line: &str| match self {
+            Self::Nftables => line.ends_with(" kube-proxy"),
+            Self::Iptables | Self::IptablesLegacy => {
+                let chain = line.strip_prefix(':').and_then(|line| line.split(' ').next());
+                chain.is_some_and(|chain| chain.starts_with("KUBE-") && !KUBELETS.contains(&chain))
+            }
+        };
+        let lists = match self {
+            Self::Nftables => vec![node.run("nft", &["list", "tables"])?],
+            Self::Iptables | Self::IptablesLegacy => Family::ALL
+                .into_iter()
+                .map(|family| node.run(&self.program(family, "-save"), &[]))
+                .collect::<Result<_>>()?,
+        };
+        let lines = lists.iter().flat_map(|list| list.lines());
+        Ok(lines
+            .filter(|line| is_kube_proxys(line))
+            .map(str::to_owned)
+            .collect())
     }
 
     /// The rules of a node, as the tools of this mode show them.
@@ -124,12 +172,28 @@ impl std::str::FromStr for Entry {
                 (name, Some(known))
             }
         };
-        let mode = Mode::ALL.into_iter().find(|mode| mode.name() == name);
-        let mode = mode.ok_or_else(|| {
-            let names = Mode::ALL.map(Mode::name).join(", ");
-            anyhow!("{name} is no mode: {names}")
-        })?;
+        let mode = name.parse()?;
         Ok(Self { mode, family })
+    }
+}
+
+impl std::str::FromStr for Mode {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let mode = Self::ALL.into_iter().find(|mode| mode.name() == name);
+        mode.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            anyhow!("{name} is no mode: {names}")
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|error| serde::de::Error::custom(format!("{error:#}")))
     }
 }
 

@@ -3,6 +3,7 @@
 //! | placeholder | becomes |
 //! |---|---|
 //! | `$(a)`, `$(node-1)`, `$(client)` | the address of that pod, node or client |
+//! | `$(a:8080)` | the same with a port, as the kernel's tools write it: IPv6 in brackets |
 //! | `$(a/IPv4)`, `$(a/IPv6)` | the same, in that family whichever is in play |
 //! | `$(node-1-second)` | the node's second address, which its Node object does not show |
 //! | `$(cluster-ip-7)` | the ClusterIP with number 7 (1–255) |
@@ -14,7 +15,7 @@
 //!
 //! All take `/IPv4` and `/IPv6`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
 
@@ -40,6 +41,10 @@ pub(super) fn fill(text: &str, value: impl Fn(&str) -> Result<String>) -> Result
 
 /// The value of a placeholder, by the table above.
 pub(super) fn value(name: &str, family: Family, scenario: &Scenario) -> Result<String> {
+    if let Some((name, port)) = name.split_once(':') {
+        let ip = value(name, family, scenario)?.parse::<IpAddr>()?;
+        return Ok(SocketAddr::new(ip, port.parse()?).to_string());
+    }
     let (name, family) = match name.split_once('/') {
         None => (name, family),
         Some((name, "IPv4")) => (name, Family::V4),

@@ -1,5 +1,7 @@
 //! Plays one scenario in one mode and family: lab, servers, kube-proxies, then step by step.
 
+mod nodes;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -17,8 +19,10 @@ use super::names::Names;
 use super::object;
 use crate::net::Lab;
 use crate::probe::{Connection, Outcome, Request, Steady};
-use crate::proxy::{self, KubeProxy, Setup};
+use crate::proxy::KubeProxy;
 use crate::serve::Server;
+
+pub(super) use nodes::running;
 
 /// Timeout of a request in a flow: long enough that only a lost packet or a refusal is a failure.
 const FLOW_TIMEOUT: Duration = Duration::from_secs(4);
@@ -157,7 +161,7 @@ impl Stage {
         }
         if !stopped {
             let nodes: Vec<_> = self.lab.nodes().map(|node| node.name.clone()).collect();
-            self.start(&nodes)?;
+            self.start(&nodes, self.play.mode)?;
         }
         Ok(())
     }
@@ -194,8 +198,7 @@ impl Stage {
             let steady = start(&from.namespace, request(flow), FLOW_PAUSE);
             self.steady.insert(name.clone(), steady);
         }
-        self.run_on_nodes("nft", &["-f", "-"], &step.rules)?;
-        self.run_on_nodes("ip", &["-batch", "-"], &step.ip)?;
+        self.prepare_nodes(step)?;
         self.serve(&step.serve)?;
         if let Some(reachability) = step.api {
             self.cluster.reach(reachability)?;
@@ -208,11 +211,7 @@ impl Stage {
         for key in &step.delete {
             self.cluster.delete(&key.parse()?)?;
         }
-        for node in &step.kill {
-            let killed = self.proxies.remove(node);
-            ensure!(killed.is_some(), "kill: no kube-proxy runs on {node}");
-        }
-        self.start(&step.start)?;
+        self.run_proxies(step)?;
         for name in &step.still {
             self.still(name)?;
         }
@@ -367,31 +366,6 @@ impl Stage {
         Ok(())
     }
 
-    fn run_on_nodes(&self, program: &str, args: &[&str], inputs: &BTreeMap<Names, String>) -> Result<()> {
-        for (nodes, input) in inputs {
-            for node in nodes.iter() {
-                let node = &self.lab.member(node)?.namespace;
-                node.run_with_input(program, args, input)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until a kube-proxy has logged a text.
-    fn logged(&self, node: &str, text: &str) -> Result<()> {
-        let proxy = self.proxies.get(node);
-        let proxy = proxy.with_context(|| format!("logged: no kube-proxy runs on {node}"))?;
-        while !proxy.log().contains(text) {
-            running(&self.proxies)?;
-            ensure!(
-                self.changed.elapsed() < SETTLING,
-                "the kube-proxy of {node} has not logged {text:?} ten seconds after the last change"
-            );
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-
     fn apply(&mut self, text: &str) -> Result<()> {
         object::objects(text)?
             .iter()
@@ -405,50 +379,6 @@ impl Stage {
         }
         Ok(())
     }
-
-    fn start(&mut self, nodes: &[String]) -> Result<()> {
-        let mut config = proxy::config(self.play.mode.configured());
-        proxy::overlay(&mut config, &self.scenario.config);
-        let setup = Setup {
-            program: self.program.clone(),
-            folder: self.folder.path().to_owned(),
-            source: self.cluster.source()?,
-            config,
-        };
-        for node in nodes {
-            let proxy = KubeProxy::start(self.lab.member(node)?, &setup)?;
-            ensure!(
-                self.proxies.insert(node.clone(), proxy).is_none(),
-                "{node} already has a kube-proxy"
-            );
-        }
-        Ok(())
-    }
-
-    /// What a person needs to see to understand a failure.
-    fn circumstances(&self) -> String {
-        let mut text = String::new();
-        for node in self.lab.nodes() {
-            let rules = self.play.mode.rules(&node.namespace);
-            let log = self
-                .proxies
-                .get(&node.name)
-                .map_or_else(String::new, KubeProxy::log);
-            text += &format!(
-                "\n── rules of {0} ──\n{rules}\n── log of {0} ──\n{log}",
-                node.name
-            );
-        }
-        text
-    }
-}
-
-/// Whether every kube-proxy that should be there is.
-pub(super) fn running(proxies: &BTreeMap<String, KubeProxy>) -> Result<()> {
-    let ended = proxies.iter().find(|(_, proxy)| !proxy.is_running());
-    ended.map_or(Ok(()), |(node, _)| {
-        Err(anyhow!("the kube-proxy of {node} has ended"))
-    })
 }
 
 fn request(flow: &Flow) -> Request {

@@ -55,6 +55,12 @@ fn placeholders_become_addresses_of_the_family_in_play() {
     assert_eq!(ask(Family::V4), tcp("10.96.0.7:80"));
     assert_eq!(ask(Family::V6), tcp("[fd00:10:96::7]:80"));
     let objects = object::objects(&Scenario::read(SCENARIO, Family::V6).unwrap().objects).unwrap();
+    let filled = |family| {
+        let scenario = Scenario::outline(SCENARIO).unwrap();
+        super::placeholder::value("c:8080", family, &scenario).unwrap()
+    };
+    assert_eq!(filled(Family::V4), "10.244.2.11:8080");
+    assert_eq!(filled(Family::V6), "[fd00:10:244:2::11]:8080");
     let names: Vec<_> = objects.iter().map(|object| object.key.to_string()).collect();
     assert_eq!(names, ["Service/default/web", "Pod/other/a"]);
     assert_eq!(objects[0].value["spec"]["clusterIP"], "fd00:10:96::7");
