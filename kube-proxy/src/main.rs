@@ -47,9 +47,7 @@ fn run(flags: &Flags) -> ExitCode {
     };
     logging::start(loaded.config.verbosity);
     info!(version = env!("CARGO_PKG_VERSION"), "Version info");
-    if let Some(reason) = &loaded.why_this_mode {
-        info!(mode = %loaded.config.mode, reason, "No proxy mode is configured");
-    }
+    oneshot::log_chosen_mode(flags, &loaded);
     for note in &loaded.notes {
         warn!("{note}");
     }

@@ -11,12 +11,26 @@ use crate::config::{ChooseMode, Config, Loaded, Mode};
 use crate::dataplane::{self, leftovers};
 use crate::node::sysctl;
 
-/// How the mode is chosen if none is configured: where the choice has no consequence the kernel is not asked.
+/// Whether the mode has no consequence for what the flags ask for, so that the kernel need not be asked about it.
+fn needs_no_mode(flags: &Flags) -> bool {
+    flags.write_config_to.is_some() || flags.cleanup
+}
+
+/// How the mode is chosen if none is configured.
 pub fn choose_mode(flags: &Flags) -> ChooseMode {
-    if flags.write_config_to.is_some() || flags.cleanup {
-        || (Mode::Nftables, "it has no consequence".to_owned())
+    if needs_no_mode(flags) {
+        || (Mode::Nftables, String::new())
     } else {
         dataplane::choose_mode
+    }
+}
+
+/// Logs which mode was chosen and why, if the choice was left to this program.
+pub fn log_chosen_mode(flags: &Flags, loaded: &Loaded) {
+    if let Some(reason) = &loaded.why_this_mode
+        && !needs_no_mode(flags)
+    {
+        info!(mode = %loaded.config.mode, reason, "No proxy mode is configured");
     }
 }
 

@@ -34,6 +34,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use ipnet::IpNet;
 
 use self::flows::Flows;
+pub(crate) use self::netlink::load;
 use crate::metrics::Metrics;
 use crate::model::object::{Family, ObjectName};
 use crate::model::view::ServiceView;

@@ -16,6 +16,7 @@ use crate::netlink::{Attributes, Socket, attributes, begin, end, flag, nfproto};
 const SUBSYSTEM: u16 = 1;
 const GET: u16 = SUBSYSTEM << 8 | 1;
 const DELETE: u16 = SUBSYSTEM << 8 | 2;
+const GET_STATS: u16 = SUBSYSTEM << 8 | 5;
 const NFGENMSG: usize = 4;
 /// Deletions that are sent together: each may be answered, and all answers must fit in a small receive buffer.
 const BATCH: u32 = 64;
@@ -58,6 +59,15 @@ pub(super) struct Swept {
     pub(super) deleted: u64,
     /// Whether the whole table was seen and everything stale is gone.
     pub(super) result: Result<(), Errno>,
+}
+
+/// Asks for something of little size, so that the kernel loads conntrack if that is a module which nobody needed yet.
+pub(crate) fn load() -> Result<(), Errno> {
+    let mut question = Vec::new();
+    let start = begin(&mut question, GET_STATS, flag::ACK, 1, (0, 0));
+    end(&mut question, start);
+    let failures = Socket::open()?.ask(&question)?;
+    failures.first().map_or(Ok(()), |failure| Err(failure.errno))
 }
 
 /// Walks through these flows, and perhaps others, in the network namespace of this thread, and deletes those that

@@ -6,15 +6,22 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::Conntrack;
+use crate::conntrack;
 
 /// More tracked connections than this are not asked for, however many processors there are.
 const MOST_CONNECTIONS: u64 = 1 << 20;
 
 /// Makes the settings of conntrack.
 pub fn set_conntrack(wanted: &Conntrack) {
+    // What cannot be loaded has no settings, which is reported for each of them.
+    if !Path::new("/proc/sys/net/netfilter/nf_conntrack_max").exists()
+        && let Err(err) = conntrack::load()
+    {
+        debug!(%err, "The kernel does not load conntrack");
+    }
     conntrack_below(Path::new("/"), wanted);
 }
 
@@ -204,6 +211,12 @@ mod tests {
         conntrack_below(root.path(), &conntrack(1, 1));
         assert_eq!(fs::read_to_string(at("udp_timeout")).unwrap(), "7\n");
         assert_eq!(fs::read_to_string(at("tcp_timeout_established")).unwrap(), "3600");
+    }
+
+    #[test]
+    fn the_question_that_loads_conntrack_is_one_that_the_kernel_answers() {
+        let namespace = Namespace::create("conntrack").unwrap();
+        namespace.enter(conntrack::load).unwrap().unwrap();
     }
 
     #[test]
