@@ -1,14 +1,17 @@
 //! Brings what changed in force, and finds out which Service is to blame when it is refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use tracing::{info, warn};
 
+use super::changed::Changed;
 use super::counters::{Counted, Counter, Counters};
 use super::entry::{Key, Value};
 use super::failure::ToolError;
-use super::restore::{Changed, Desired, Restore, Saved};
+use super::restore::{Desired, Restore};
+use super::runs::removal;
+use super::saved::{Comparison, Saved};
 use super::tools::Tools;
 use super::{Config, Iptables, State};
 use crate::dataplane::retry::Retry;
@@ -183,12 +186,14 @@ impl State {
             left_out.remove(service);
         }
         let written = loop {
-            let saved = Saved::parse(&tools.save().map_err(|error| error.explain())?);
             let desired = self.desired(ledger, &left_out);
-            let restore = desired.full(&saved);
-            report.messages += 1;
-            let Err(error) = tools.restore(&restore.text) else {
-                break restore;
+            let mut saved = compare(tools, &desired)?;
+            let (restore, error) = match write(tools, &desired, &mut saved, report) {
+                Ok(written) => {
+                    self.remove_stale(tools, &saved, report);
+                    break written;
+                }
+                Err(failed) => failed,
             };
             report.families[at].failures += 1;
             if error.is_of_the_machine() {
@@ -221,6 +226,18 @@ impl State {
         Ok(())
     }
 
+    /// Removes the chains of Services that are gone. Somebody else's rule may lead to one of them; then they stay.
+    fn remove_stale(&self, tools: &Tools, saved: &Saved, report: &mut CommitReport) {
+        for restore in removal(saved.stale(), tools.variant()) {
+            report.messages += 1;
+            if let Err(error) = tools.restore(&restore.text) {
+                let err = error.explain();
+                warn!(ip_family = %self.family, %err, "Chains that no Service needs any more are still there");
+                break;
+            }
+        }
+    }
+
     /// Notes a refusal; whether it is news.
     fn refuse(&mut self, service: &ObjectName, now: Instant) -> bool {
         match self.refused.get_mut(service) {
@@ -242,6 +259,41 @@ pub(in crate::dataplane) fn route_localnet() {
     if let Err(err) = sysctl::set(SETTING, 1) {
         warn!(setting = SETTING, %err, "Node ports do not answer at 127.0.0.1");
     }
+}
+
+/// What is in the kernel, beside what is wanted.
+fn compare(tools: &Tools, desired: &Desired<'_>) -> Result<Saved, CommitError> {
+    let mut comparison = Comparison::with(desired);
+    let listed = tools.save(&mut |line| comparison.line(line));
+    listed.map_err(|error| error.explain())?;
+    Ok(comparison.end())
+}
+
+/// Writes what differs, in as many runs as it takes. What failed comes back with its error.
+fn write(
+    tools: &Tools,
+    desired: &Desired<'_>,
+    saved: &mut Saved,
+    report: &mut CommitReport,
+) -> Result<Restore, (Restore, ToolError)> {
+    let mut written = BTreeMap::new();
+    for run in desired.runs(saved, tools.variant()) {
+        report.messages += 1;
+        if let Err(error) = tools.restore(&run.restore.text) {
+            return Err((run.restore, error));
+        }
+        for (table, rules) in &run.restore.written {
+            *written.entry(*table).or_default() += rules;
+        }
+        run.note(saved);
+    }
+    let mut last = desired.full(saved);
+    report.messages += 1;
+    if let Err(error) = tools.restore(&last.text) {
+        return Err((last, error));
+    }
+    last.follows(&written);
+    Ok(last)
 }
 
 /// Why the rules that count are refused, where they are: the program or the kernel has no match for nfacct.
@@ -277,12 +329,7 @@ fn find_guilty(
 
 /// Looks for a Service whose rules are refused, among all that are wanted: by halves, in chains that nothing leads to.
 fn find_by_halves(tools: &Tools, desired: &Desired<'_>) -> Result<Option<ObjectName>, CommitError> {
-    let holders: BTreeSet<&ObjectName> = desired
-        .ledger
-        .iter()
-        .filter(|entry| entry.key.family() == desired.family && !desired.left_out.contains(entry.holder))
-        .map(|entry| entry.holder)
-        .collect();
+    let holders: BTreeSet<&ObjectName> = desired.entries().map(|entry| entry.holder).collect();
     let mut suspects: Vec<&ObjectName> = holders.into_iter().collect();
     let refused = |services: &[&ObjectName]| {
         let services = services.iter().copied().collect();

@@ -50,6 +50,12 @@ impl Shared {
         Self::NodePorts,
     ];
 
+    /// The chain of this name.
+    pub(super) fn by_name(table: Table, name: &str) -> Option<Self> {
+        let named = |chain: &Self| chain.table() == table && chain.name() == name;
+        Self::ALL.into_iter().find(named)
+    }
+
     pub(super) fn table(self) -> Table {
         match self {
             Self::Services | Self::NodePorts => Table::Nat,

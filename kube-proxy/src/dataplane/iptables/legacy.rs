@@ -32,7 +32,12 @@ pub(in crate::dataplane) fn remove_chains(family: Family) -> Result<Removed, Lef
             }),
         };
     };
-    let saved = tools.save().map_err(|error| error.explain())?;
+    let mut saved = String::new();
+    let listed = tools.save(&mut |line| {
+        saved.push_str(line);
+        saved.push('\n');
+    });
+    listed.map_err(|error| error.explain())?;
     let removal = Removal::of(&saved);
     if !removal.text.is_empty() {
         tools.restore(&removal.text).map_err(|error| error.explain())?;

@@ -25,6 +25,7 @@
 //! - Beyond a thousand endpoints rules that are there once for each endpoint have no comment, as upstream.
 
 mod apply;
+mod changed;
 mod counters;
 mod entry;
 mod failure;
@@ -33,6 +34,8 @@ mod legacy;
 mod name;
 mod plan;
 mod restore;
+mod runs;
+mod saved;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -48,12 +51,12 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 pub(super) use self::apply::route_localnet;
+use self::changed::Changed;
 use self::counters::{Counted, Counters};
 use self::entry::{Key, Shared, Table, Value};
 use self::fixed::Fixed;
 pub(super) use self::legacy::remove_chains;
 use self::plan::Node;
-use self::restore::Changed;
 use self::tally::Tally;
 use self::tools::Tools;
 use super::retry::Retry;
@@ -194,13 +197,17 @@ impl State {
                 }
                 let rules = |value: Option<&Value>| value.map_or(0, |rules| rules.lines().count());
                 self.tally.note(Table::Nat, rules(from), rules(to));
-                self.changed.chains.insert(name);
+                if !self.full {
+                    self.changed.chains.insert(name);
+                }
             }
             Key::Rules(_, chain, rules) => {
                 let count = self.fixed.counted.rules(&rules).count();
                 let there = |value: Option<&Value>| if value.is_some() { count } else { 0 };
                 self.tally.note(chain.table(), there(from), there(to));
-                self.changed.shared.insert(chain);
+                if !self.full {
+                    self.changed.rules(chain, Arc::clone(&rules), to.is_some());
+                }
                 match to {
                     None => self.shared.remove(&(chain, rules)),
                     Some(_) => self.shared.insert((chain, rules)),
@@ -226,7 +233,7 @@ impl Dataplane for Iptables {
         let state = &mut self.families[family as usize];
         if state.node_ports != addresses {
             state.node_ports = addresses;
-            state.changed.shared.insert(Shared::Services);
+            state.changed.whole(Shared::Services);
         }
     }
 

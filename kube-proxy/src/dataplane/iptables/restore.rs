@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::changed::{Changed, Rules};
 use super::counters::Counter;
 use super::entry::{Key, Shared, Table, Value};
 use super::failure::is_target;
 use super::fixed::{CANARY, Fixed};
-use super::name::belongs_to_a_service;
+use super::saved::Saved;
 use crate::dataplane::NodePortAddresses;
-use crate::model::ledger::Ledger;
+use crate::model::ledger::{Ledger, Standing};
 use crate::model::object::{Family, ObjectName};
 
 /// The input of one `iptables-restore`.
@@ -23,7 +24,7 @@ pub(super) struct Restore {
     /// From which line on, counted from 1, a Service is to blame; `None` for nobody.
     blame: Vec<(usize, Option<ObjectName>)>,
     /// How many rules of each table it has, without jumps from the kernel's own chains.
-    written: BTreeMap<Table, usize>,
+    pub(super) written: BTreeMap<Table, usize>,
     /// How many rules of each table it leaves as they are.
     kept: BTreeMap<Table, usize>,
 }
@@ -41,97 +42,70 @@ pub(super) struct Desired<'a> {
     pub(super) left_out: &'a BTreeSet<ObjectName>,
 }
 
-/// What has to be written of it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Changed {
-    /// Chains of Services that are new, other, or gone.
-    pub(super) chains: BTreeSet<Arc<str>>,
-    pub(super) shared: BTreeSet<Shared>,
-}
-
-impl Changed {
-    pub(super) fn is_empty(&self) -> bool {
-        self.chains.is_empty() && self.shared.is_empty()
-    }
-}
-
-/// What is in the kernel, as `iptables-save` lists it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Saved {
-    /// The lines of each table.
-    tables: BTreeMap<&'static str, Vec<String>>,
-}
-
-impl Saved {
-    /// Reads what `iptables-save` printed.
-    pub(super) fn parse(text: &str) -> Self {
-        let mut saved = Self::default();
-        let mut table = None;
-        for line in text.lines() {
-            if let Some(name) = line.strip_prefix('*') {
-                let known = [Table::Mangle, Table::Filter, Table::Nat].map(Table::name);
-                table = known.into_iter().find(|known| *known == name);
-            } else if let Some(table) = table {
-                saved.tables.entry(table).or_default().push(line.to_owned());
-            }
-        }
-        saved
-    }
-
-    fn lines(&self, table: Table) -> impl Iterator<Item = &str> {
-        self.tables
-            .get(table.name())
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-    }
-
-    /// The names of a table's chains.
-    pub(super) fn chains(&self, table: Table) -> impl Iterator<Item = &str> {
-        self.lines(table)
-            .filter_map(|line| line.strip_prefix(':')?.split(' ').next())
-    }
-
-    fn has_rule(&self, table: Table, chain: &str, rule: &str) -> bool {
-        let appended = format!("-A {chain} ");
-        self.lines(table)
-            .any(|line| line.strip_prefix(&appended).is_some_and(|rest| rest == rule))
-    }
-}
-
 impl Restore {
-    fn line(&mut self, line: &str) {
+    pub(super) fn line(&mut self, line: &str) {
         self.text.push_str(line);
         self.text.push('\n');
         self.lines += 1;
     }
 
-    fn blame(&mut self, service: Option<&ObjectName>) {
-        self.blame.push((self.lines + 1, service.cloned()));
-    }
-
-    fn rules<'a>(&mut self, table: Table, chain: &str, rules: impl IntoIterator<Item = &'a str>) {
-        for rule in rules {
-            self.text.push_str("-A ");
-            self.text.push_str(chain);
-            self.text.push(' ');
-            self.line(rule);
-            *self.written.entry(table).or_default() += 1;
+    pub(super) fn blame(&mut self, service: Option<&ObjectName>) {
+        let last = self.blame.last().map(|(_, last)| last.as_ref());
+        if last != Some(service) {
+            self.blame.push((self.lines + 1, service.cloned()));
         }
     }
 
-    fn chain(&mut self, name: &str) {
-        self.line(&format!(":{name} - [0:0]"));
+    /// Rules behind those that a chain has.
+    pub(super) fn rules<'a>(&mut self, table: Table, chain: &str, rules: impl IntoIterator<Item = &'a str>) {
+        let before = self.lines;
+        for rule in rules {
+            self.rule("-A", chain, rule);
+        }
+        *self.written.entry(table).or_default() += self.lines - before;
     }
 
-    fn table(&mut self, table: Table) {
+    fn rule(&mut self, command: &str, chain: &str, rule: &str) {
+        for part in [command, " ", chain, " "] {
+            self.text.push_str(part);
+        }
+        self.line(rule);
+    }
+
+    /// Makes a chain, or empties it.
+    pub(super) fn chain(&mut self, name: &str) {
+        self.text.push(':');
+        self.text.push_str(name);
+        self.line(" - [0:0]");
+    }
+
+    /// Removes an empty chain.
+    pub(super) fn delete_chain(&mut self, name: &str) {
+        self.text.push_str("-X ");
+        self.line(name);
+    }
+
+    pub(super) fn table(&mut self, table: Table) {
         self.blame(None);
         self.line(&format!("*{}", table.name()));
     }
 
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         self.blame(None);
         self.line("COMMIT");
+    }
+
+    fn keep(&mut self, table: Table, rules: usize) {
+        *self.kept.entry(table).or_default() += rules;
+    }
+
+    /// What this one leaves as it is was written just before.
+    pub(super) fn follows(&mut self, before: &BTreeMap<Table, usize>) {
+        for (table, rules) in before {
+            *self.written.entry(*table).or_default() += rules;
+            let kept = self.kept.entry(*table).or_default();
+            *kept = kept.saturating_sub(*rules);
+        }
     }
 
     /// How many rules it writes.
@@ -151,8 +125,8 @@ impl Restore {
     }
 }
 
-impl Desired<'_> {
-    /// Everything, in place of what there is of it.
+impl<'a> Desired<'a> {
+    /// Everything that is not there yet, in place of what there is of it.
     pub(super) fn full(&self, saved: &Saved) -> Restore {
         let mut restore = Restore::default();
         for table in [Table::Mangle, Table::Filter, Table::Nat] {
@@ -161,43 +135,31 @@ impl Desired<'_> {
             for (chain, _) in &fixed {
                 restore.chain(chain);
             }
-            let shared: Vec<Shared> = Shared::ALL
-                .into_iter()
-                .filter(|chain| chain.table() == table)
+            let of_table = Shared::ALL.into_iter().filter(|chain| chain.table() == table);
+            let shared: Vec<_> = of_table
+                .map(|chain| (chain, self.difference(chain, saved, &mut restore)))
                 .collect();
-            for chain in &shared {
-                restore.chain(chain.name());
-            }
-            let mut chains = BTreeSet::new();
-            if table == Table::Nat {
-                chains = self.all_chains();
-                for chain in &chains {
-                    restore.chain(chain);
-                }
+            let chains = match table {
+                Table::Nat => self.unwritten(saved, &mut restore),
+                _ => BTreeMap::new(),
+            };
+            self.empty(&shared, &mut restore);
+            for chain in chains.keys() {
+                restore.chain(chain);
             }
             self.guard(table, saved, &mut restore);
             for (chain, rules) in &fixed {
                 restore.rules(table, chain, rules.iter().map(String::as_str));
             }
-            for chain in shared {
-                self.shared_rules(chain, &mut restore);
+            for (chain, rules) in &shared {
+                self.shared_rules(*chain, rules.as_ref(), &mut restore);
             }
-            for chain in &chains {
-                self.chain_rules(chain, &mut restore);
+            for (chain, entry) in &chains {
+                restore.blame(Some(entry.holder));
+                restore.rules(table, chain, entry.value.lines());
             }
             restore.blame(None);
             self.jumps(table, saved, &mut restore);
-            if table == Table::Nat {
-                let stale = saved
-                    .chains(table)
-                    .filter(|chain| belongs_to_a_service(chain) && !chains.contains(*chain));
-                let stale: Vec<&str> = stale.collect();
-                // Emptied first, all of them: one may lead to the other.
-                stale.iter().for_each(|chain| restore.chain(chain));
-                stale
-                    .iter()
-                    .for_each(|chain| restore.line(&format!("-X {chain}")));
-            }
             restore.commit();
         }
         restore
@@ -207,11 +169,9 @@ impl Desired<'_> {
     pub(super) fn partial(&self, changed: &Changed) -> Restore {
         let mut restore = Restore::default();
         for table in [Table::Filter, Table::Nat] {
-            let shared: Vec<Shared> = changed
-                .shared
-                .iter()
-                .copied()
-                .filter(|chain| chain.table() == table)
+            let shared = changed.shared.iter().filter(|(chain, _)| chain.table() == table);
+            let shared: Vec<_> = shared
+                .map(|(chain, rules)| (*chain, Some(rules.clone())))
                 .collect();
             let chains = match table {
                 Table::Nat => changed.chains.iter().collect(),
@@ -221,14 +181,12 @@ impl Desired<'_> {
                 continue;
             }
             restore.table(table);
-            for chain in &shared {
-                restore.chain(chain.name());
-            }
+            self.empty(&shared, &mut restore);
             for chain in &chains {
                 restore.chain(chain);
             }
-            for chain in shared {
-                self.shared_rules(chain, &mut restore);
+            for (chain, rules) in &shared {
+                self.shared_rules(*chain, rules.as_ref(), &mut restore);
             }
             let (wanted, gone): (Vec<_>, Vec<_>) =
                 chains.into_iter().partition(|chain| self.is_wanted(chain));
@@ -237,7 +195,7 @@ impl Desired<'_> {
             }
             restore.blame(None);
             for chain in gone {
-                restore.line(&format!("-X {chain}"));
+                restore.delete_chain(chain);
             }
             restore.commit();
         }
@@ -305,18 +263,14 @@ impl Desired<'_> {
         if is_target(extension) || fixed.chain(&last).any(|rule| uses(rule)) {
             return BTreeSet::new();
         }
-        let wanted = self.ledger.iter().filter(|entry| {
-            entry.key.family() == self.family
-                && !self.left_out.contains(entry.holder)
-                && match entry.key {
-                    Key::Chain(..) => uses(entry.value),
-                    Key::Rules(_, _, rules) => uses(rules),
-                }
+        let users = self.entries().filter(|entry| match entry.key {
+            Key::Chain(..) => uses(entry.value),
+            Key::Rules(_, _, rules) => uses(rules),
         });
-        wanted.map(|entry| entry.holder.clone()).collect()
+        users.map(|entry| entry.holder.clone()).collect()
     }
 
-    fn holder(&self, key: &Key) -> Option<&ObjectName> {
+    fn holder(&self, key: &Key) -> Option<&'a ObjectName> {
         let holder = self.ledger.get(key)?.holder;
         (!self.left_out.contains(holder)).then_some(holder)
     }
@@ -325,17 +279,29 @@ impl Desired<'_> {
         self.holder(&Key::Chain(self.family, Arc::clone(chain))).is_some()
     }
 
-    fn all_chains(&self) -> BTreeSet<Arc<str>> {
-        let entries = self
-            .ledger
+    /// What is wanted in this family.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Standing<'a, Key, Value>> + use<'a> {
+        let Self { family, left_out, .. } = *self;
+        self.ledger
             .iter()
-            .filter(|entry| !self.left_out.contains(entry.holder));
-        entries
-            .filter_map(|entry| match entry.key {
-                Key::Chain(family, name) if *family == self.family => Some(Arc::clone(name)),
-                _ => None,
-            })
-            .collect()
+            .filter(move |entry| entry.key.family() == family && !left_out.contains(entry.holder))
+    }
+
+    /// The chains of Services that are not there as they are wanted. The others are counted.
+    fn unwritten(&self, saved: &Saved, restore: &mut Restore) -> BTreeMap<&'a str, Standing<'a, Key, Value>> {
+        let mut unwritten = BTreeMap::new();
+        let mut kept = 0;
+        for entry in self.entries() {
+            if let Key::Chain(_, name) = entry.key {
+                if saved.is_as_wanted(name) {
+                    kept += entry.value.lines().count();
+                } else {
+                    unwritten.insert(&**name, entry);
+                }
+            }
+        }
+        restore.keep(Table::Nat, kept);
+        unwritten
     }
 
     fn chain_rules(&self, chain: &Arc<str>, restore: &mut Restore) {
@@ -346,17 +312,76 @@ impl Desired<'_> {
         }
     }
 
-    fn shared_rules(&self, chain: Shared, restore: &mut Restore) {
-        let all = self.shared.range((chain, Arc::from(""))..);
-        for (_, rules) in all.take_while(|(of, _)| *of == chain) {
-            if let Some(holder) = self.holder(&Key::Rules(self.family, chain, Arc::clone(rules))) {
-                restore.blame(Some(holder));
-                restore.rules(chain.table(), chain.name(), self.fixed.counted.rules(rules));
+    /// The rules of ServicePorts in a shared chain, and whose they are.
+    pub(super) fn rules_in(
+        &self,
+        chain: Shared,
+    ) -> impl Iterator<Item = (&'a ObjectName, &'a Arc<str>)> + use<'a> {
+        let desired = *self;
+        let all = desired.shared.range((chain, Arc::from(""))..);
+        let all = all.take_while(move |(of, _)| *of == chain);
+        all.filter_map(move |(_, rules)| {
+            let holder = desired.holder(&Key::Rules(desired.family, chain, Arc::clone(rules)))?;
+            Some((holder, rules))
+        })
+    }
+
+    /// How a shared chain in the kernel differs. Rules that stay are counted.
+    fn difference(&self, chain: Shared, saved: &Saved, restore: &mut Restore) -> Option<Rules> {
+        let wanted = self
+            .rules_in(chain)
+            .flat_map(|(_, rules)| self.fixed.counted.rules(rules));
+        let wanted: Vec<&str> = wanted.collect();
+        let last = self.fixed.last_rules(chain, self.node_ports);
+        let difference = saved.difference(chain, &wanted, &last);
+        let all = wanted.len() + last.len();
+        let kept = match &difference {
+            None => all,
+            Some(Rules::Some { added, .. }) => all - added.len(),
+            Some(Rules::All) => 0,
+        };
+        restore.keep(chain.table(), kept);
+        difference
+    }
+
+    fn empty(&self, shared: &[(Shared, Option<Rules>)], restore: &mut Restore) {
+        for (chain, rules) in shared {
+            if *rules == Some(Rules::All) {
+                restore.chain(chain.name());
             }
         }
-        restore.blame(None);
-        let last = self.fixed.last_rules(chain, self.node_ports);
-        restore.rules(chain.table(), chain.name(), last.iter().map(String::as_str));
+    }
+
+    /// Writes what changed in a shared chain. New rules go to its front: the last rule has to stay the last one.
+    fn shared_rules(&self, chain: Shared, changed: Option<&Rules>, restore: &mut Restore) {
+        let (table, name) = (chain.table(), chain.name());
+        match changed {
+            Some(Rules::All) => {
+                for (holder, rules) in self.rules_in(chain) {
+                    restore.blame(Some(holder));
+                    restore.rules(table, name, self.fixed.counted.rules(rules));
+                }
+                restore.blame(None);
+                let last = self.fixed.last_rules(chain, self.node_ports);
+                restore.rules(table, name, last.iter().map(String::as_str));
+            }
+            Some(Rules::Some { removed, added }) => {
+                restore.blame(None);
+                for rule in removed.iter().flat_map(|rules| self.fixed.counted.rules(rules)) {
+                    restore.rule("-D", name, rule);
+                }
+                for rules in added.iter().rev() {
+                    restore.blame(self.holder(&Key::Rules(self.family, chain, Arc::clone(rules))));
+                    let rules: Vec<_> = self.fixed.counted.rules(rules).collect();
+                    for rule in rules.iter().rev() {
+                        restore.rule("-I", name, rule);
+                    }
+                    *restore.written.entry(table).or_default() += rules.len();
+                }
+                restore.blame(None);
+            }
+            None => {}
+        }
     }
 
     /// The rule in the chain that is kubelet's as well.
@@ -364,13 +389,13 @@ impl Desired<'_> {
         if let Some((chain, rule)) = self.fixed.guard()
             && table == Table::Filter
         {
-            if !saved.chains(table).any(|there| there == chain) {
+            if !saved.has_chain(table, chain) {
                 restore.chain(chain);
             }
             let missing = rule.filter(|rule| !saved.has_rule(table, chain, rule));
             restore.rules(table, chain, missing);
             if rule.is_some() && missing.is_none() {
-                *restore.kept.entry(table).or_default() += 1;
+                restore.keep(table, 1);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The programs of one family: which of them work here, and how they are run.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Output, Stdio};
 
 use tracing::debug;
@@ -16,10 +16,20 @@ pub(super) const OLDEST: [u32; 3] = [1, 6, 2];
 /// Chains by which kubelet tells which variant the node uses.
 const HINTS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
 
+/// The two kinds of programs, which have rules of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// Rules in tables of nf_tables.
+    Nft,
+    /// Rules in tables of x_tables.
+    Legacy,
+}
+
 /// `iptables`, `iptables-nft` or `iptables-legacy`, or their counterparts for IPv6.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tools {
     name: String,
+    variant: Variant,
 }
 
 fn base(family: Family) -> &'static str {
@@ -33,18 +43,28 @@ impl Tools {
     /// The tools that work here for a family: of the two variants the one that the node uses already.
     pub(super) fn detect(family: Family) -> Result<Self, ToolError> {
         let base = base(family);
-        let named = |suffix: &str| Self {
-            name: format!("{base}{suffix}"),
+        let [nft, legacy] = [Variant::Nft, Variant::Legacy].map(|variant| Self {
+            name: format!("{base}-{}", variant.suffix()),
+            variant,
+        });
+        let works = |tools: &Self| tools.list("nat", "POSTROUTING");
+        let tables = legacy_tables(family);
+        // Nobody used the legacy variant yet, so nobody uses it; a look by its programs would make its tables.
+        let chosen = if tables.is_empty() {
+            match works(&nft) {
+                Ok(()) => Ok(nft),
+                Err(_) => works(&legacy).map(|()| legacy),
+            }
+        } else {
+            match works(&nft) {
+                Ok(()) if !prefers_legacy(&nft, &legacy, &tables) => Ok(nft),
+                _ => works(&legacy).map(|()| legacy),
+            }
         };
-        let [nft, legacy] = ["-nft", "-legacy"].map(named);
-        let chosen = match (nft.save(), legacy.save()) {
-            (Ok(by_nft), Ok(by_legacy)) if prefers_legacy(&by_nft, &by_legacy) => legacy,
-            (Ok(_), _) => nft,
-            (Err(_), Ok(_)) => legacy,
-            (Err(_), Err(_)) => named(""),
+        let chosen = match chosen {
+            Ok(chosen) => chosen,
+            Err(_) => Self::unnamed(base)?,
         };
-        // Listing does not make a table of the legacy variant, so it does not tell whether there can be one.
-        chosen.run("", &["-w", LOCK_PATIENCE, "-t", "nat", "-S", "POSTROUTING"], "")?;
         chosen.check_version()?;
         debug!(ip_family = %family, program = chosen.name, "Using iptables");
         Ok(chosen)
@@ -56,6 +76,7 @@ impl Tools {
         let said = |name: &str| {
             let tools = Self {
                 name: name.to_owned(),
+                variant: Variant::Legacy,
             };
             let said = tools.run("", &["--version"], "").ok()?;
             Some((tools, said))
@@ -67,6 +88,19 @@ impl Tools {
         Some(tools)
     }
 
+    /// The programs whose names do not say which variant they are.
+    fn unnamed(base: &str) -> Result<Self, ToolError> {
+        let mut tools = Self {
+            name: base.to_owned(),
+            variant: Variant::Legacy,
+        };
+        if tools.run("", &["--version"], "")?.contains("nf_tables") {
+            tools.variant = Variant::Nft;
+        }
+        tools.list("nat", "POSTROUTING")?;
+        Ok(tools)
+    }
+
     fn check_version(&self) -> Result<(), ToolError> {
         let said = self.run("", &["--version"], "")?;
         let version = parse_version(&said);
@@ -76,12 +110,53 @@ impl Tools {
         Ok(())
     }
 
-    /// Everything that is in the kernel.
-    pub(super) fn save(&self) -> Result<String, ToolError> {
-        self.run("-save", &[], "")
+    /// Which variant these are.
+    pub(super) fn variant(&self) -> Variant {
+        self.variant
     }
 
-    /// Puts this input in force, all of a table or nothing.
+    /// Lists a chain, for the sake of whether that can be done.
+    fn list(&self, table: &str, chain: &str) -> Result<(), ToolError> {
+        let args = ["-w", LOCK_PATIENCE, "-t", table, "-S", chain];
+        self.run("", &args, "").map(drop)
+    }
+
+    /// One of kubelet's chains is here.
+    fn is_hinted(&self) -> bool {
+        HINTS.iter().any(|hint| self.list("mangle", hint).is_ok())
+    }
+
+    /// Reads everything that is in the kernel, line by line.
+    pub(super) fn save(&self, read: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
+        let program = format!("{}-save", self.name);
+        let failed = |error: std::io::Error| ToolError::not_started(program.clone(), &error);
+        let mut child = command(&program, &[])
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        if let Some(stdout) = child.stdout.take() {
+            let mut lines = BufReader::with_capacity(1 << 16, stdout);
+            let mut line = Vec::new();
+            while lines.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+                read(String::from_utf8_lossy(line.trim_ascii_end()).as_ref());
+                line.clear();
+            }
+        }
+        let output = child.wait_with_output().map_err(failed)?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(ToolError::said(program, &String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+
+    /// How many rules there are; 0 when they cannot be listed.
+    fn rules(&self) -> usize {
+        let mut rules = 0;
+        let counted = self.save(&mut |line| rules += usize::from(line.starts_with('-')));
+        if counted.is_ok() { rules } else { 0 }
+    }
+
+    /// Puts this input in force: up to the first part that ends with COMMIT and is refused, of which nothing is.
     pub(super) fn restore(&self, input: &str) -> Result<(), ToolError> {
         let args = ["-w", LOCK_PATIENCE, "--noflush", "--counters"];
         self.run("-restore", &args, input).map(drop)
@@ -89,8 +164,8 @@ impl Tools {
 
     /// The chain that a flush takes along is still there.
     pub(super) fn has_canary(&self) -> Result<bool, ToolError> {
-        match self.run("", &["-w", LOCK_PATIENCE, "-t", "mangle", "-S", CANARY], "") {
-            Ok(_) => Ok(true),
+        match self.list("mangle", CANARY) {
+            Ok(()) => Ok(true),
             Err(error) if error.is_of_the_machine() => Err(error),
             Err(_) => Ok(false),
         }
@@ -110,31 +185,54 @@ impl Tools {
     }
 }
 
-/// Runs a program to its end. Its output is short where its input is long, so neither waits for the other.
-fn start(program: &str, args: &[&str], input: &str) -> std::io::Result<Output> {
-    let mut child = Command::new(program)
+impl Variant {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Nft => "nft",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
+/// The tables of the legacy variant in this thread's network namespace. They are there once somebody used them.
+pub(super) fn legacy_tables(family: Family) -> Vec<String> {
+    let list = match family {
+        Family::V4 => "/proc/thread-self/net/ip_tables_names",
+        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    // A kernel without the legacy variant has no such file.
+    let names = std::fs::read_to_string(list).unwrap_or_default();
+    names.lines().map(str::to_owned).collect()
+}
+
+/// Whether the node uses the legacy variant, some tables of which are there: where kubelet has its chains, or else where
+/// there are more rules.
+fn prefers_legacy(nft: &Tools, legacy: &Tools, legacy_tables: &[String]) -> bool {
+    if nft.is_hinted() {
+        return false;
+    }
+    let has_mangle = legacy_tables.iter().any(|table| table == "mangle");
+    has_mangle && legacy.is_hinted() || legacy.rules() > nft.rules()
+}
+
+fn command(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command
         .args(args)
         .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Runs a program to its end. Its output is short where its input is long, so neither waits for the other.
+fn start(program: &str, args: &[&str], input: &str) -> std::io::Result<Output> {
+    let mut child = command(program, args).stdin(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // A program that ends before it has read everything says why on its standard error.
         let _ = stdin.write_all(input.as_bytes());
     }
     child.wait_with_output()
-}
-
-/// Which variant the node uses: the one with kubelet's chains, else the one with more rules.
-fn prefers_legacy(by_nft: &str, by_legacy: &str) -> bool {
-    let hinted = |saved: &str| HINTS.iter().any(|hint| saved.contains(&format!(":{hint} ")));
-    let rules = |saved: &str| saved.lines().filter(|line| line.starts_with('-')).count();
-    match (hinted(by_nft), hinted(by_legacy)) {
-        (true, _) => false,
-        (false, true) => true,
-        (false, false) => rules(by_legacy) > rules(by_nft),
-    }
 }
 
 fn parse_version(said: &str) -> Option<[u32; 3]> {
@@ -151,24 +249,6 @@ fn parse_version(said: &str) -> Option<[u32; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_variant_is_the_one_that_kubelet_uses_or_that_has_more_rules() {
-        let hint = "*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n";
-        let canary = "*mangle\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n";
-        let rules = "*nat\n:X - [0:0]\n-A X -j ACCEPT\n-A X -j DROP\nCOMMIT\n";
-        for (by_nft, by_legacy, legacy) in [
-            (hint, "", false),
-            ("", canary, true),
-            (hint, canary, false),
-            (rules, canary, true),
-            ("", rules, true),
-            (rules, rules, false),
-            ("", "", false),
-        ] {
-            assert_eq!(prefers_legacy(by_nft, by_legacy), legacy, "{by_nft} {by_legacy}");
-        }
-    }
 
     #[test]
     fn versions_are_compared_number_by_number() {

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use crate::dataplane::iptables::tools::legacy_tables;
 use crate::dataplane::leftovers::chains::TABLES;
 use crate::model::object::Family;
 
@@ -23,14 +24,9 @@ const CHAIN: &[u8] = b"KUBE-POSTROUTING\0";
 
 /// The tables of the legacy variant that exist in a family and that kube-proxy uses. They exist once somebody used them.
 pub(super) fn tables(family: Family) -> Vec<&'static str> {
-    let list = match family {
-        Family::V4 => "/proc/thread-self/net/ip_tables_names",
-        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
-    };
-    // A kernel without the legacy variant has no such file.
-    let names = std::fs::read_to_string(list).unwrap_or_default();
+    let names = legacy_tables(family);
     let mut tables = TABLES.to_vec();
-    tables.retain(|table| names.lines().any(|name| name == *table));
+    tables.retain(|table| names.iter().any(|name| name == *table));
     tables
 }
 

@@ -1,5 +1,6 @@
 //! What the tests share: clusters in few words, and a dataplane that knows pods.
 
+pub(super) mod applied;
 mod counting;
 mod failures;
 mod programs;
@@ -8,7 +9,8 @@ mod rulesets;
 use std::time::Duration;
 
 use super::counters::Counted;
-use super::restore::{Restore, Saved};
+use super::restore::Restore;
+use super::saved::Saved;
 use super::{Config, Iptables};
 use crate::dataplane::{Dataplane, LocalTraffic};
 use crate::model::cluster::Cluster;

@@ -7,7 +7,7 @@ use lab::net::Namespace;
 use super::*;
 use crate::dataplane::CommitReport;
 use crate::dataplane::iptables::entry::{Key, Shared};
-use crate::dataplane::iptables::tools::Tools;
+use crate::dataplane::iptables::tools::{Tools, Variant};
 use crate::model::object::ServiceType;
 use crate::model::testing::{name, service, slice};
 
@@ -33,7 +33,10 @@ impl Node {
         }
         let services = [
             service("ns/web", "10.96.0.1 fd00:96::1", "http/TCP:80:30080").of_type(ServiceType::NodePort),
-            service("ns/other", "10.96.0.2", "dns/UDP:53"),
+            Service {
+                session_affinity: Some(600),
+                ..service("ns/other", "10.96.0.2", "dns/UDP:53")
+            },
         ];
         let slices = [
             slice(
@@ -222,6 +225,98 @@ fn rules_of_others_stay_and_chains_that_nobody_wants_go() {
             all.contains("-A POSTROUTING -s 10.0.0.0/8 -j ACCEPT"),
             "{variant}: {all}"
         );
+    }
+}
+
+#[test]
+fn a_chain_that_nobody_wants_stays_while_a_rule_of_others_leads_to_it() {
+    for variant in VARIANTS {
+        let mut node = Node::new(variant);
+        let stale = "KUBE-SVC-AAAAAAAAAAAAAAAA";
+        node.iptables(&["-t", "nat", "-N", stale]);
+        node.iptables(&["-t", "nat", "-A", stale, "-j", "ACCEPT"]);
+        node.iptables(&["-t", "nat", "-A", "OUTPUT", "-d", "192.0.2.1", "-j", stale]);
+        node.commit();
+        let saved = node.saved();
+        assert!(
+            saved.contains(&format!("-A OUTPUT -d 192.0.2.1/32 -j {stale}")),
+            "{variant}: {saved}"
+        );
+        assert!(saved.contains("ns/web:http cluster IP"), "{variant}: {saved}");
+    }
+}
+
+/// So many chains that they are written in several commits.
+#[test]
+fn a_large_cluster_is_in_force_after_one_commit_and_a_successor_with_another_one_finds_its_way() {
+    for variant in VARIANTS {
+        let mut node = Node::new(variant);
+        let cluster = |first: usize| {
+            let services: Vec<_> = (first..first + 60)
+                .map(|n| service(&format!("ns/many-{n}"), &format!("10.96.1.{n}"), "http/TCP:80"))
+                .collect();
+            let slices: Vec<_> = (first..first + 60)
+                .map(|n| {
+                    let endpoints: Vec<_> = (1..=10).map(|at| format!("10.244.{n}.{at}")).collect();
+                    let endpoints: Vec<_> = endpoints.iter().map(String::as_str).collect();
+                    slice(
+                        &format!("ns/many-{n}-1"),
+                        &format!("many-{n}"),
+                        "http/TCP:8080",
+                        &endpoints,
+                    )
+                })
+                .collect();
+            testing::cluster(&services, &slices)
+        };
+        let rules = |node: &Node| {
+            let saved = node.saved();
+            let mut rules: Vec<_> = saved.lines().map(str::to_owned).collect();
+            rules.sort_unstable();
+            rules
+        };
+        node.cluster = cluster(1);
+        node.dataplane = Iptables::new(config());
+        assert_eq!(node.commit().refused_now, 0, "{variant}");
+        let saved = node.saved();
+        assert_eq!(saved.matches("\n-A KUBE-SEP-").count(), 60 * 10 * 2, "{variant}");
+        assert_eq!(saved.matches("\n-A KUBE-SVC-").count(), 60 * 11, "{variant}");
+        // Half of it is gone when the successor starts, and there is as much that is new.
+        node.cluster = cluster(31);
+        node.dataplane = Iptables::new(config());
+        node.commit();
+        let mut fresh = Node::new(variant);
+        fresh.cluster = cluster(31);
+        fresh.dataplane = Iptables::new(config());
+        fresh.commit();
+        assert_eq!(rules(&node), rules(&fresh), "{variant}");
+    }
+}
+
+#[test]
+fn the_variant_is_the_one_that_kubelet_uses_or_that_has_more_rules() {
+    let hint = ["-t", "mangle", "-N", "KUBE-IPTABLES-HINT"].as_slice();
+    let canary = ["-t", "mangle", "-N", "KUBE-KUBELET-CANARY"].as_slice();
+    let rule = ["-t", "nat", "-A", "OUTPUT", "-d", "192.0.2.1", "-j", "ACCEPT"].as_slice();
+    for (by_nft, by_legacy, variant) in [
+        (hint, None, Variant::Nft),
+        (rule, Some(canary), Variant::Legacy),
+        (hint, Some(canary), Variant::Nft),
+        (canary, Some(rule), Variant::Nft),
+        (rule, Some(rule), Variant::Nft),
+    ]
+    .map(|(by_nft, by_legacy, variant)| (Some(by_nft), by_legacy, variant))
+    .into_iter()
+    .chain([(None, Some(rule), Variant::Legacy), (None, None, Variant::Nft)])
+    {
+        let namespace = Namespace::create("variant").unwrap();
+        for (program, args) in [("iptables-nft", by_nft), ("iptables-legacy", by_legacy)] {
+            if let Some(args) = args {
+                namespace.run(program, &[&["-w"], args].concat()).unwrap();
+            }
+        }
+        let tools = namespace.enter(|| Tools::detect(Family::V4)).unwrap().unwrap();
+        assert_eq!(tools.variant(), variant, "{by_nft:?} {by_legacy:?}");
     }
 }
 

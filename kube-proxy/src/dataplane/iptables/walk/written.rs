@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::tables::Tables;
-use crate::dataplane::iptables::restore::{Changed, Saved};
+use crate::dataplane::iptables::changed::Changed;
+use crate::dataplane::iptables::saved::Comparison;
+use crate::dataplane::iptables::tools::Variant;
 use crate::dataplane::iptables::{Config, Iptables};
 use crate::model::object::Family;
 
@@ -37,11 +39,18 @@ impl Written {
         let ledger = &self.dataplane.ledger;
         for (state, tables) in self.dataplane.families.iter_mut().zip(&mut self.tables) {
             let desired = state.desired(ledger, &none);
-            let text = match state.full {
-                true => desired.full(&Saved::parse(&tables.save())).text,
-                false => desired.partial(&state.changed).text,
-            };
-            tables.restore(&text)?;
+            if state.full {
+                let mut comparison = Comparison::with(&desired);
+                tables.save().lines().for_each(|line| comparison.line(line));
+                let mut saved = comparison.end();
+                for run in desired.runs(&saved, Variant::Nft) {
+                    tables.restore(&run.restore.text)?;
+                    run.note(&mut saved);
+                }
+                tables.restore(&desired.full(&saved).text)?;
+            } else {
+                tables.restore(&desired.partial(&state.changed).text)?;
+            }
             state.full = false;
             state.changed = Changed::default();
         }
