@@ -76,12 +76,8 @@ impl Tables {
         for (number, line) in (1..).zip(text.lines()) {
             let done = match (&mut open, line) {
                 (None, line) => self.begin(line).map(|begun| open = Some(begun)),
-                (Some(_), "COMMIT") => {
-                    let done = open
-                        .as_ref()
-                        .map_or(Ok(()), |(table, chains)| check(table, chains));
-                    self.tables.extend(open.take());
-                    done
+                (Some((table, chains)), "COMMIT") => {
+                    check(table, chains).map(|()| self.tables.extend(open.take()))
                 }
                 (Some((table, chains)), line) => change(self.family, table, chains, line),
             };
@@ -129,6 +125,11 @@ fn change(family: Family, table: &str, chains: &mut Chains, line: &str) -> anyho
             let chain = chains.get_mut(name).context("there is no such chain")?;
             let at = if command == "-A" { chain.len() } else { 0 };
             chain.insert(at, rule);
+        }
+        "-D" => {
+            let chain = chains.get_mut(name).context("there is no such chain")?;
+            let at = chain.iter().position(|rule| rule.text == text);
+            chain.remove(at.context("there is no such rule")?);
         }
         "-X" => {
             ensure!(

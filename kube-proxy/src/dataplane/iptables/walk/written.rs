@@ -13,7 +13,7 @@ use crate::model::object::Family;
 #[derive(Debug)]
 pub(in crate::dataplane) struct Written {
     pub(in crate::dataplane) dataplane: Iptables,
-    tables: [Tables; 2],
+    pub(super) tables: [Tables; 2],
 }
 
 impl Written {

@@ -10,7 +10,7 @@ use crate::model::change::Kind;
 
 /// Something that happens in a cluster.
 #[derive(Clone, Debug)]
-pub(super) enum Happening {
+pub(in crate::dataplane) enum Happening {
     Service(Service),
     Slice(EndpointSlice),
     /// One of the slices that are there gets the endpoints of this one.
@@ -22,7 +22,7 @@ pub(super) enum Happening {
     NodePorts([NodePortAddresses; 2]),
 }
 
-pub(super) fn any_step() -> impl Strategy<Value = Happening> {
+pub(in crate::dataplane) fn any_step() -> impl Strategy<Value = Happening> {
     let namespace = || select(vec!["a", "b"]);
     let service = (namespace(), select(vec!["one", "two"]));
     let slice = (namespace(), (0..4u8).prop_map(|number| format!("slice-{number}")));
@@ -38,13 +38,13 @@ pub(super) fn any_step() -> impl Strategy<Value = Happening> {
     ]
 }
 
-pub(super) fn any_endpoints() -> impl Strategy<Value = Happening> {
+pub(in crate::dataplane) fn any_endpoints() -> impl Strategy<Value = Happening> {
     (any::<Index>(), any_slice()).prop_map(|(which, slice)| Happening::Endpoints(which, slice))
 }
 
 impl Happening {
     /// Lets it happen in a world, which is told what it is then, and at a node, which is told the change.
-    pub(super) fn happen(self, world: &mut World, node: &mut Node) {
+    pub(in crate::dataplane) fn happen(self, world: &mut World, node: &mut Node) {
         match self {
             Self::Service(service) => {
                 world.services.retain(|other| other.name != service.name);

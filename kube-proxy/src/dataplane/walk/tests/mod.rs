@@ -5,13 +5,13 @@
 //! is said in `modes`.
 
 mod catalogue;
-mod happenings;
+pub(in crate::dataplane) mod happenings;
 mod modes;
 mod node;
 mod packets;
-mod plain;
+pub(in crate::dataplane) mod plain;
 mod random;
-mod world;
+pub(in crate::dataplane) mod world;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -34,6 +34,8 @@ pub(in crate::dataplane) struct Setup {
     /// What packets to node ports at the loopback address bear as their source; they are not served without. In
     /// iptables mode they keep the one that they have.
     pub(in crate::dataplane) localhost: [Option<IpAddr>; 2],
+    /// In iptables mode: conntrack is strict, so what it calls invalid is dropped.
+    pub(in crate::dataplane) drops_invalid: bool,
     pub(in crate::dataplane) service_cidrs: Vec<IpNet>,
     pub(in crate::dataplane) zone: Option<&'static str>,
 }
@@ -51,6 +53,7 @@ impl Default for Setup {
             interface_addresses: ips("192.168.0.2 192.168.1.2 2001:db8::2 2001:db8:1::2"),
             node_port_addresses: [NodePortAddresses::All, NodePortAddresses::All],
             localhost: ["192.168.0.2", "2001:db8::2"].map(|ip| Some(testing::ip(ip))),
+            drops_invalid: true,
             service_cidrs: vec!["172.30.0.0/16".parse().unwrap()],
             zone: None,
         }
@@ -91,7 +94,7 @@ impl Planned {
                 primary: Family::V4,
                 families: Family::ALL.to_vec(),
                 sync_period: Duration::from_secs(30),
-                drops_invalid: true,
+                drops_invalid: setup.drops_invalid,
             }))),
         }
     }

@@ -2,15 +2,18 @@
 //! told: nothing of the model or of the plan is used. Slow, and meant to be. Where a mode differs it asks for the
 //! difference by its name.
 
+mod endpoints;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::endpoints::{in_cluster, is_usable, on_this_node};
 use super::modes::Difference;
 use super::*;
-use crate::model::object::{Hints, IpMode, ServicePort, ServiceType, SliceEndpoint, TrafficPolicy};
+use crate::model::object::{IpMode, ServicePort, ServiceType, SliceEndpoint, TrafficPolicy};
 
 /// A cluster as it is observed, and the node that looks at it.
 #[derive(Clone)]
-pub(super) struct World {
+pub(in crate::dataplane) struct World {
     pub(super) setup: Setup,
     /// Each name once.
     pub(super) services: Vec<Service>,
@@ -362,62 +365,5 @@ fn external_policy(service: &Service) -> TrafficPolicy {
         ServiceType::NodePort | ServiceType::LoadBalancer => service.external_traffic_policy,
         _ if !service.external_ips.is_empty() => service.external_traffic_policy,
         _ => TrafficPolicy::Cluster,
-    }
-}
-
-fn is_usable(held: &SliceEndpoint) -> bool {
-    held.ready || (held.serving && held.terminating)
-}
-
-/// The endpoints for traffic that may go anywhere: ready ones as their hints want it, else the terminating ones
-/// that still serve.
-fn in_cluster<'a>(endpoints: &[Endpoint<'a>], zone: Option<&str>) -> Vec<Endpoint<'a>> {
-    let none = Hints::default();
-    let hints = |endpoint: &Endpoint<'a>| endpoint.held.hints.as_deref().cloned().unwrap_or(none.clone());
-    let named = |names: &[std::sync::Arc<str>], name: &str| names.iter().any(|other| **other == *name);
-    let for_this_node = |endpoint: &Endpoint<'a>| named(&hints(endpoint).nodes, testing::NODE);
-    let for_this_zone =
-        |endpoint: &Endpoint<'a>| zone.is_some_and(|zone| named(&hints(endpoint).zones, zone));
-    let all: Vec<_> = endpoints
-        .iter()
-        .copied()
-        .filter(|endpoint| endpoint.held.ready)
-        .collect();
-    let hinted_nodes = all.iter().all(|endpoint| !hints(endpoint).nodes.is_empty());
-    let hinted_zones = all.iter().all(|endpoint| !hints(endpoint).zones.is_empty());
-    let ready: Vec<_> = if hinted_nodes && all.iter().any(for_this_node) {
-        all.into_iter().filter(for_this_node).collect()
-    } else if hinted_zones && all.iter().any(for_this_zone) {
-        all.into_iter().filter(for_this_zone).collect()
-    } else {
-        all
-    };
-    or_terminating(ready, endpoints)
-}
-
-/// The endpoints of this node; hints do not matter.
-fn on_this_node<'a>(endpoints: &[Endpoint<'a>]) -> Vec<Endpoint<'a>> {
-    let here: Vec<_> = endpoints
-        .iter()
-        .copied()
-        .filter(|endpoint| endpoint.is_here)
-        .collect();
-    let ready = here
-        .iter()
-        .copied()
-        .filter(|endpoint| endpoint.held.ready)
-        .collect();
-    or_terminating(ready, &here)
-}
-
-fn or_terminating<'a>(ready: Vec<Endpoint<'a>>, all: &[Endpoint<'a>]) -> Vec<Endpoint<'a>> {
-    match ready.is_empty() {
-        false => ready,
-        true => {
-            let serving = all.iter().copied();
-            serving
-                .filter(|endpoint| endpoint.held.serving && endpoint.held.terminating)
-                .collect()
-        }
     }
 }

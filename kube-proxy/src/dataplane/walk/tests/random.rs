@@ -117,11 +117,11 @@ impl<'a> Walked<'a> {
 
     /// A client is remembered from its last connection on, and not for longer.
     fn comes_back(&self, packet: &Packet, first: &Path) -> Result<(), TestCaseError> {
-        let nearly = AFFINITY - Duration::from_secs(1);
-        for second in self.next_packet(packet, first, nearly)? {
-            self.next_packet(packet, &second, nearly * 2)?;
-            let late =
-                self.remembering(packet, &second.memory, nearly + AFFINITY + Duration::from_secs(1))?;
+        let (second, affinity) = (Duration::from_secs(1), Duration::from_secs(AFFINITY.into()));
+        let nearly = affinity - second;
+        for next in self.next_packet(packet, first, nearly)? {
+            self.next_packet(packet, &next, nearly * 2)?;
+            let late = self.remembering(packet, &next.memory, nearly + affinity + second)?;
             let about = self.about(packet, &late);
             prop_assert_eq!(
                 outcomes(&late),
@@ -169,9 +169,13 @@ proptest! {
             let node = world.node();
             let walked = Walked::new(&world, &node);
             for packet in picked(&world, &node, &picks) {
-                for path in walked.first_packet(&packet)? {
+                let paths = walked.first_packet(&packet)?;
+                if world.affinity(&packet).is_some() {
+                    walked.comes_back(&packet, &paths[0])?;
+                }
+                for path in &paths {
                     match world.affinity(&packet) {
-                        Some(_) => walked.comes_back(&packet, &path)?,
+                        Some(_) => drop(walked.next_packet(&packet, path, Duration::ZERO)?),
                         None => prop_assert!(path.memory.is_empty(), "{packet:?} is remembered"),
                     }
                 }
@@ -246,10 +250,12 @@ proptest! {
         in_each_mode(&world, |mut world| {
             let mut node = world.node();
             let mut seen = Vec::new();
+            let walked = Walked::new(&world, &node);
             for packet in picked(&world, &node, &picks) {
-                let paths = Walked::new(&world, &node).walk(&packet)?;
-                seen.extend(paths.into_iter().map(|path| (packet.clone(), path)));
+                let paths = walked.walk(&packet)?.into_iter();
+                seen.extend(paths.map(|path| (packet.clone(), path)));
             }
+            drop(walked);
             for step in steps.clone() {
                 step.happen(&mut world, &mut node);
             }

@@ -1,7 +1,6 @@
 //! Random clusters: few addresses and ports, so that Services meet.
 
 use std::fmt;
-use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -11,8 +10,8 @@ use super::*;
 use crate::model::object::{IpMode, LoadBalancerIngress, ServiceType, SliceEndpoint, TrafficPolicy};
 use crate::model::testing::{endpoint, service, slice};
 
-/// How long clients stay with their endpoint, where they do.
-pub(super) const AFFINITY: Duration = Duration::from_secs(600);
+/// For how many seconds clients stay with their endpoint, where they do.
+pub(super) const AFFINITY: u32 = 600;
 const CLUSTER_IPS: [&str; 7] = [
     "10.96.0.1",
     "10.96.0.2",
@@ -93,7 +92,7 @@ const INTERFACE_ADDRESSES: &str = "192.168.0.2 192.168.1.2 10.244.1.254 2001:db8
 /// Load-balancer addresses that the node itself may hold.
 const HELD: &str = "203.0.113.1 2001:db8:1b::1";
 
-pub(super) fn any_world() -> impl Strategy<Value = World> {
+pub(in crate::dataplane) fn any_world() -> impl Strategy<Value = World> {
     let services = prop::collection::vec(any_service(), 1..5);
     let slices = prop::collection::vec(any_slice(), 0..7);
     (any_setup(), services, slices).prop_map(|(setup, services, slices)| World::new(setup, services, slices))
@@ -114,7 +113,7 @@ impl World {
     }
 
     /// The same in another mode.
-    pub(super) fn in_mode(&self, mode: Mode) -> Self {
+    pub(in crate::dataplane) fn in_mode(&self, mode: Mode) -> Self {
         let setup = Setup {
             mode,
             ..self.setup.clone()
@@ -125,7 +124,7 @@ impl World {
         }
     }
 
-    pub(super) fn node(&self) -> Node {
+    pub(in crate::dataplane) fn node(&self) -> Node {
         Node::with(&self.setup, &self.services, &self.slices)
     }
 }
@@ -224,6 +223,7 @@ pub(super) fn any_setup() -> impl Strategy<Value = Setup> {
                 let (node_ips, held, node_port_addresses, localhost) = addresses;
                 Setup {
                     mode: Mode::Nftables,
+                    drops_invalid: true,
                     local_traffic,
                     masquerade_all,
                     node_ips: ips(node_ips),
@@ -290,7 +290,7 @@ pub(super) fn any_service() -> impl Strategy<Value = Service> {
         policy(),
         policy(),
         prop::option::of(0..3i64),
-        prop::option::weighted(0.3, Just(AFFINITY.as_secs() as u32)),
+        prop::option::weighted(0.3, Just(AFFINITY)),
     );
     (what, how).prop_map(
         |(
