@@ -22,10 +22,12 @@ lint:
 deny: packages
 	tools/deny
 
-# The figures of docs/performance.md. AGAINST=PATH measures another kube-proxy beside ours.
+# The figures of docs/performance.md. MODE=iptables or iptables-legacy measures those modes, and AGAINST=PATH another
+# kube-proxy beside ours.
 bench: build
-	$(CARGO) build --locked --release -p kube-proxy --example nftables_cost
-	target/release/lab bench programming --kube-proxy target/release/kube-proxy $(if $(AGAINST),--against $(AGAINST))
+	$(CARGO) build --locked --release -p kube-proxy --example dataplane_cost
+	target/release/lab bench programming --kube-proxy target/release/kube-proxy \
+		$(if $(MODE),--mode $(MODE)) $(if $(AGAINST),--against $(AGAINST))
 
 build: packages
 	$(CARGO) build --locked --release --workspace

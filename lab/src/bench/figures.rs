@@ -80,6 +80,39 @@ pub(super) struct Start {
     pub(super) all: f64,
     /// CPU time until it had settled, child processes included, in milliseconds.
     pub(super) cpu: f64,
+    /// The part of child processes.
+    pub(super) children: f64,
+}
+
+/// One start on a node that is programmed, after a change that nobody watched.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Restart {
+    /// From the start of the process to the first packet at the endpoint that was moved meanwhile, in milliseconds.
+    pub(super) moved: f64,
+    /// CPU time until it had settled, child processes included, in milliseconds.
+    pub(super) cpu: f64,
+    /// The part of child processes.
+    pub(super) children: f64,
+    /// Handshakes before that which no endpoint took.
+    pub(super) lost: usize,
+}
+
+/// What `iptables-restore` takes alone for what upstream's kube-proxy writes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Restores {
+    /// All rules at once, on a node without any.
+    pub(super) all: Phase<Restored>,
+    /// When one endpoint moves: the chains of its Service, and all that Services share.
+    pub(super) one: Restored,
+}
+
+/// One run of `iptables-restore`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Restored {
+    /// Time in milliseconds.
+    pub(super) took: f64,
+    /// CPU time in milliseconds.
+    pub(super) cpu: f64,
 }
 
 /// Moves of one endpoint.
@@ -89,6 +122,8 @@ pub(super) struct Moves {
     pub(super) latency: Times,
     /// CPU time of each move, child processes included, in milliseconds.
     pub(super) cpu: f64,
+    /// The part of child processes.
+    pub(super) children: f64,
     /// Handshakes during the moves that neither endpoint took.
     pub(super) lost: usize,
     /// All handshakes during the moves.
@@ -114,6 +149,10 @@ pub(super) struct Candidate {
     pub(super) moves: Option<Phase<Moves>>,
     /// Memory after the moves.
     pub(super) moved: Option<Memory>,
+    /// A start with everything in force.
+    pub(super) restart: Option<Phase<Restart>>,
+    /// What its programs would take alone.
+    pub(super) restores: Option<Restores>,
     /// Memory in a cluster with one Service.
     pub(super) idle: Option<Memory>,
     /// CPU time of a second in which nothing happens, in that cluster, in milliseconds.

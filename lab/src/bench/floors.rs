@@ -11,6 +11,7 @@ use super::figures::{ApiFloor, Times};
 use super::objects::{Size, moved_slice};
 use crate::client::{Access, JSON, PROTOBUF};
 use crate::net::Namespace;
+use crate::scenario::Mode;
 
 const LISTS: [&str; 2] = ["/api/v1/services", "/apis/discovery.k8s.io/v1/endpointslices"];
 /// How often both lists are read.
@@ -96,11 +97,15 @@ async fn events(access: &Access, moved: &mut usize) -> Result<Times> {
 
 /// Runs kube-proxy's example of what its dataplane costs alone, and returns what it prints. `None` when it is not
 /// built.
-pub(super) fn dataplane(program: &Path, size: Size) -> Result<Option<String>> {
+pub(super) fn dataplane(program: &Path, mode: Mode, size: Size) -> Result<Option<String>> {
     if !program.is_file() {
         return Ok(None);
     }
-    let arguments = [size.services.to_string(), size.endpoints.to_string()];
+    let arguments = [
+        mode.name().to_owned(),
+        size.services.to_string(),
+        size.endpoints.to_string(),
+    ];
     // It makes a namespace of its own; this one is for the case that it does not.
     let namespace = Namespace::create("bench-dataplane")?;
     let printed = namespace.run(

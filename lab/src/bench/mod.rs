@@ -3,7 +3,8 @@
 //!
 //! A cluster of N Services with E endpoints each is put into a Kubernetes API once. Then, by turns, each kube-proxy
 //! is started on a node that is laid out anew, and pods ask a random sample of the Services until all have
-//! answered; after the last start one endpoint is moved through the API many times. The API, the node, both pods
+//! answered; after the last start one endpoint is moved through the API many times, and once while the kube-proxy is
+//! being restarted. The API, the node, both pods
 //! and the asking thread share the machine's CPUs with the kube-proxy under test: figures hold for that.
 
 mod api;
@@ -13,6 +14,8 @@ mod ground;
 mod moves;
 mod objects;
 mod report;
+mod restart;
+mod restores;
 mod rounds;
 mod start;
 mod usage;
@@ -23,6 +26,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::interrupt;
+use crate::scenario::Mode;
 
 pub use api::ApiKind;
 use objects::Size;
@@ -42,12 +46,15 @@ pub struct Programming {
     /// The kube-proxy to measure [default: the one beside this program]
     #[arg(long, value_name = "PATH")]
     pub kube_proxy: Option<PathBuf>,
+    /// Its mode: nftables, iptables, or iptables-legacy, which is iptables on a node that uses the older programs
+    #[arg(long, value_name = "MODE", default_value_t = Mode::Nftables)]
+    pub mode: Mode,
     /// Another kube-proxy to measure beside it
     #[arg(long, value_name = "PATH")]
     pub against: Option<PathBuf>,
-    /// The other kube-proxy's mode
-    #[arg(long, value_name = "MODE", default_value = "nftables")]
-    pub against_mode: String,
+    /// The other kube-proxy's mode [default: the same]
+    #[arg(long, value_name = "MODE")]
+    pub against_mode: Option<Mode>,
     /// Kubernetes APIs to measure on [default: in-process, and real where KUBEBUILDER_ASSETS names one]
     #[arg(long, value_enum)]
     pub api: Vec<ApiKind>,
@@ -63,6 +70,9 @@ pub struct Programming {
     /// A start, or one move, that takes so many seconds is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub give_up: u64,
+    /// In a mode of iptables: iptables-restore alone, with all rules at once, is given up after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub restore_for: u64,
     /// So many seconds in an empty cluster are watched
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub idle: u32,
@@ -112,7 +122,8 @@ impl Programming {
             .enable_all()
             .build()?;
         let machine = Machine::look()?;
-        let dataplane = floors::dataplane(&kube_proxy.with_file_name("examples/nftables_cost"), size)?;
+        let program = kube_proxy.with_file_name("examples/dataplane_cost");
+        let dataplane = floors::dataplane(&program, self.mode, size)?;
         let mut apis = Vec::new();
         for kind in self.apis() {
             let site = Site::make(&runtime, kind, size)?;
@@ -130,6 +141,7 @@ impl Programming {
                 load_after: report::load_average()?,
                 ..machine
             },
+            mode: self.mode.name(),
             services: self.services,
             endpoints: self.endpoints,
             sample: self.sample.min(self.services),
@@ -139,9 +151,13 @@ impl Programming {
     }
 
     fn contenders(&self, kube_proxy: &Path) -> Result<Vec<Contender>> {
-        let mut contenders = vec![Contender::new("kube-proxy", kube_proxy, "nftables")?];
+        let mut contenders = vec![Contender::new("kube-proxy", kube_proxy, self.mode)?];
         if let Some(path) = &self.against {
-            contenders.push(Contender::new("the other", path, &self.against_mode)?);
+            contenders.push(Contender::new(
+                "the other",
+                path,
+                self.against_mode.unwrap_or(self.mode),
+            )?);
         }
         Ok(contenders)
     }

@@ -46,7 +46,7 @@ pub(super) fn measure(
         sleep_precisely()?;
         let mut tally = Tally::default();
         let begun = Instant::now();
-        let mut cpu_before = Duration::ZERO;
+        let mut cpu_before = usage::Cpu::default();
         for round in 0..bounds.rounds + WARM_UP {
             if round == WARM_UP {
                 tally = Tally::default();
@@ -70,11 +70,12 @@ pub(super) fn measure(
             tally.latencies.push(latency);
             rest(latency);
         }
-        let cpu = usage::cpu(proxy.id())?.saturating_sub(cpu_before);
+        let cpu = usage::cpu(proxy.id())?.since(cpu_before);
         let rounds = u32::try_from(tally.latencies.len())?;
         Ok(Phase::Done(Moves {
             latency: Times::of(&tally.latencies).context("no move was measured")?,
-            cpu: milliseconds(cpu / rounds),
+            cpu: milliseconds(cpu.all() / rounds),
+            children: milliseconds(cpu.children / rounds),
             lost: tally.lost,
             asked: tally.asked,
             cadence: Times::of(&tally.gaps).context("no handshake was measured")?,

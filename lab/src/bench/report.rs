@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::api::ApiKind;
-use super::figures::{ApiFloor, Candidate, Moves, Phase, Start};
+use super::figures::{ApiFloor, Candidate, Moves, Phase, Restart, Restored, Start};
 use super::usage::Memory;
 
 /// Everything that was measured. Shown it is a table; serialized it has the same figures and more, times in
@@ -15,6 +15,8 @@ use super::usage::Memory;
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub(super) machine: Machine,
+    /// The mode of our kube-proxy.
+    pub(super) mode: &'static str,
     pub(super) services: usize,
     pub(super) endpoints: usize,
     /// Services that were asked.
@@ -89,14 +91,14 @@ impl Display for Report {
             load_before,
             load_after,
         } = &self.machine;
-        let (services, endpoints) = (self.services, self.endpoints);
+        let (services, endpoints, mode) = (self.services, self.endpoints, self.mode);
         writeln!(
             f,
-            "{services} Services x {endpoints} endpoints, {cpus} CPUs ({cpu}), Linux {kernel}"
+            "{services} Services x {endpoints} endpoints, {mode}, {cpus} CPUs ({cpu}), Linux {kernel}"
         )?;
         writeln!(f, "load average before {load_before:.2}, after {load_after:.2}")?;
         if let Some(printed) = &self.dataplane {
-            writeln!(f, "\nfloor: our nftables dataplane alone, no API, no packets")?;
+            writeln!(f, "\nfloor: our dataplane alone, no API, no packets")?;
             for line in printed.lines() {
                 let (label, value) = line.split_once(": ").unwrap_or((line, ""));
                 writeln!(f, "  {label:<width$}{value}", width = LABEL - 2)?;
@@ -162,7 +164,12 @@ impl Display for ApiReport {
         for candidate in &self.candidates {
             let starts = candidate.starts.iter().map(|start| start as &dyn Display);
             let moves = candidate.moves.iter().map(|moves| moves as &dyn Display);
-            for phase in starts.chain(moves) {
+            let restart = candidate.restart.iter().map(|restart| restart as &dyn Display);
+            let restores = candidate
+                .restores
+                .iter()
+                .map(|restores| &restores.all as &dyn Display);
+            for phase in starts.chain(moves).chain(restart).chain(restores) {
                 writeln!(f, "  {}: {phase}", candidate.name)?;
             }
         }
@@ -201,12 +208,37 @@ const ROWS: &[Row] = &[
         start(c, |s| s.first)
     }),
     ("start: CPU time, median", time, |c| start(c, |s| s.cpu)),
+    ("start: of which its child processes", time, |c| {
+        start(c, |s| s.children).filter(|&ms| ms > 0.0)
+    }),
     ("endpoint moved: to the first packet, median", time, |c| {
         moves(c, |m| m.latency.median)
     }),
     ("endpoint moved: p99", time, |c| moves(c, |m| m.latency.p99)),
     ("endpoint moved: maximum", time, |c| moves(c, |m| m.latency.max)),
     ("endpoint moved: CPU time", time, |c| moves(c, |m| m.cpu)),
+    ("endpoint moved: of which its child processes", time, |c| {
+        moves(c, |m| m.children).filter(|&ms| ms > 0.0)
+    }),
+    ("restart: a move meanwhile, to the first packet", time, |c| {
+        restart(c, |r| r.moved)
+    }),
+    ("restart: CPU time", time, |c| restart(c, |r| r.cpu)),
+    ("restart: of which its child processes", time, |c| {
+        restart(c, |r| r.children).filter(|&ms| ms > 0.0)
+    }),
+    ("iptables-restore alone, all rules at once", time, |c| {
+        Some(c.restores.as_ref()?.all.done()?.took)
+    }),
+    ("iptables-restore alone, all: CPU time", time, |c| {
+        Some(c.restores.as_ref()?.all.done()?.cpu)
+    }),
+    ("iptables-restore alone, a move as upstream's", time, |c| {
+        Some(c.restores.as_ref()?.one.took)
+    }),
+    ("iptables-restore alone, a move: CPU time", time, |c| {
+        Some(c.restores.as_ref()?.one.cpu)
+    }),
     ("memory (RSS) after the start", bytes, |c| {
         memory(c.synced, |m| m.rss)
     }),
@@ -228,6 +260,10 @@ fn start(candidate: &Candidate, of: fn(&Start) -> f64) -> Option<f64> {
 
 fn moves(candidate: &Candidate, of: fn(&Moves) -> f64) -> Option<f64> {
     candidate.moves.as_ref().and_then(Phase::done).map(of)
+}
+
+fn restart(candidate: &Candidate, of: fn(&Restart) -> f64) -> Option<f64> {
+    candidate.restart.as_ref().and_then(Phase::done).map(of)
 }
 
 fn memory(memory: Option<Memory>, of: fn(&Memory) -> u64) -> Option<f64> {
@@ -274,6 +310,24 @@ impl Display for Start {
     }
 }
 
+impl Display for Restart {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (moved, cpu) = (time(self.moved), time(self.cpu));
+        write!(
+            f,
+            "restart: the endpoint that was moved meanwhile answers after {moved}, CPU {cpu}, {} handshakes lost",
+            self.lost
+        )
+    }
+}
+
+impl Display for Restored {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (took, cpu) = (time(self.took), time(self.cpu));
+        write!(f, "iptables-restore alone, all rules at once: {took}, CPU {cpu}")
+    }
+}
+
 impl Display for Moves {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self {
@@ -282,6 +336,7 @@ impl Display for Moves {
             lost,
             asked,
             cadence,
+            ..
         } = self;
         let (count, min, median) = (latency.count, time(latency.min), time(latency.median));
         let (p99, max, cpu) = (time(latency.p99), time(latency.max), time(*cpu));

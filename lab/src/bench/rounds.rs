@@ -8,13 +8,14 @@ use tokio::runtime::Runtime;
 
 use super::Programming;
 use super::api::{Api, ApiKind};
-use super::figures::{ApiFloor, Candidate, milliseconds};
+use super::figures::{ApiFloor, Candidate, Restores, milliseconds};
 use super::ground::{ApiSite, Ground};
 use super::objects::{Creation, Size, Target, moving_target};
-use super::{floors, moves, start, usage};
+use super::{floors, moves, restart, restores, start, usage};
 use crate::interrupt;
 use crate::net::{Family, address};
 use crate::proxy::{self, Setup, Source};
+use crate::scenario::Mode;
 
 /// A kube-proxy whose start takes longer is started once.
 const LONG_START: Duration = Duration::from_secs(20);
@@ -24,21 +25,30 @@ const LONG_START: Duration = Duration::from_secs(20);
 pub(super) struct Contender {
     name: String,
     program: PathBuf,
-    mode: String,
+    mode: Mode,
     size: u64,
 }
 
 impl Contender {
     /// Checks that the program is there.
-    pub(super) fn new(name: &str, program: &Path, mode: &str) -> Result<Self> {
+    pub(super) fn new(name: &str, program: &Path, mode: Mode) -> Result<Self> {
         let file = std::fs::metadata(program);
         let size = file.with_context(|| format!("find {}", program.display()))?.len();
         Ok(Self {
             name: name.to_owned(),
             program: program.to_owned(),
-            mode: mode.to_owned(),
+            mode,
             size,
         })
+    }
+
+    /// What the programs of its mode take alone, with the rules that it has put in force. `None` where there are none.
+    fn restores(&self, ground: &Ground, options: &Programming) -> Result<Option<Restores>> {
+        let Some(program) = self.mode.program_of_iptables() else {
+            return Ok(None);
+        };
+        let within = Duration::from_secs(options.restore_for);
+        restores::measure(program, ground, within).map(Some)
     }
 
     fn setup(&self, kubeconfig: PathBuf, folder: &Path) -> Setup {
@@ -46,7 +56,7 @@ impl Contender {
             program: self.program.clone(),
             folder: folder.to_owned(),
             source: Source::Api(kubeconfig),
-            config: proxy::config(&self.mode),
+            config: proxy::config(self.mode.configured()),
         }
     }
 }
@@ -143,6 +153,7 @@ fn one_start(
     moved: &mut usize,
 ) -> Result<bool> {
     let ground = Ground::lay_out(&site.place)?;
+    contender.mode.prepare(&ground.node()?.namespace)?;
     let folder = tempfile::Builder::new().prefix("lab-bench-").tempdir()?;
     let setup = contender.setup(site.api.kubeconfig(), folder.path());
     wait_for_rest(Duration::from_secs(options.rest))?;
@@ -171,6 +182,12 @@ fn one_start(
         progress(&format!("{}: {measured}", contender.name));
         candidate.moves = Some(measured);
         candidate.moved = Some(usage::memory(proxy.id())?);
+        drop(proxy);
+        let within = options.give_up();
+        let restart = restart::measure(site.runtime, access, &ground, &setup, moved, within)?;
+        progress(&format!("{}: {restart}", contender.name));
+        candidate.restart = Some(restart);
+        candidate.restores = contender.restores(&ground, options)?;
     }
     Ok(true)
 }
@@ -191,6 +208,7 @@ fn idle(
     api.load(runtime, ground_objects(size).into_iter())?;
     api.load(runtime, Size::moving().into_iter())?;
     let ground = Ground::lay_out(&place)?;
+    contender.mode.prepare(&ground.node()?.namespace)?;
     let folder = tempfile::Builder::new().prefix("lab-bench-").tempdir()?;
     let setup = contender.setup(api.kubeconfig(), folder.path());
     let (proxy, _, start) = start::measure(&ground, &setup, &[moving_target()], options.give_up())?;
@@ -200,8 +218,8 @@ fn idle(
     let before = usage::cpu(proxy.id())?;
     let idle = options.idle.max(1);
     interrupt::sleep(Duration::from_secs(idle.into()), || Ok(()))?;
-    let used = usage::cpu(proxy.id())?.saturating_sub(before);
-    candidate.idle_cpu = Some(milliseconds(used / idle));
+    let used = usage::cpu(proxy.id())?.since(before);
+    candidate.idle_cpu = Some(milliseconds(used.all() / idle));
     candidate.idle = Some(usage::memory(proxy.id())?);
     Ok(())
 }

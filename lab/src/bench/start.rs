@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_millis(5);
 
 /// From the last answer until CPU time and memory are read: what is still to be done is done by then, and child
 /// processes have ended.
-const SETTLE: Duration = Duration::from_secs(2);
+pub(super) const SETTLE: Duration = Duration::from_secs(2);
 
 /// Lets sleeps end when they should, instead of up to 50 µs later.
 pub(super) fn sleep_precisely() -> Result<()> {
@@ -62,12 +62,13 @@ pub(super) fn measure(
         ));
     };
     sleep(SETTLE);
-    let cpu = milliseconds(usage::cpu(proxy.id())?);
+    let cpu = usage::cpu(proxy.id())?;
     let since = |at: &Instant| milliseconds(at.duration_since(begun));
     let start = Start {
         first: since(first),
         all: since(last),
-        cpu,
+        cpu: milliseconds(cpu.all()),
+        children: milliseconds(cpu.children),
     };
     Ok((proxy, children, Phase::Done(start)))
 }

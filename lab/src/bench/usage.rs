@@ -27,20 +27,54 @@ pub(super) struct Memory {
     pub(super) anonymous: u64,
 }
 
-/// CPU time of all threads, living and dead, to the nanosecond, and of child processes that have ended, to the
-/// tick (10 ms).
-pub(super) fn cpu(process: u32) -> Result<Duration> {
+/// CPU time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cpu {
+    /// Of all threads of a process, living and dead, to the nanosecond.
+    pub(super) own: Duration,
+    /// Of its child processes that have ended, to the tick (10 ms).
+    pub(super) children: Duration,
+}
+
+impl Cpu {
+    /// All of it.
+    pub(super) fn all(self) -> Duration {
+        self.own + self.children
+    }
+
+    /// What was used since an earlier look.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            own: self.own.saturating_sub(before.own),
+            children: self.children.saturating_sub(before.children),
+        }
+    }
+}
+
+/// CPU time that a process has used.
+pub(super) fn cpu(process: u32) -> Result<Cpu> {
     let pid = Pid::from_raw(i32::try_from(process)?);
     let own = ClockId::pid_cpu_clock_id(pid).and_then(ClockId::now);
     let own = Duration::from(own.with_context(|| format!("read the CPU clock of process {process}"))?);
+    let [_, children] = ticks(process)?;
+    Ok(Cpu { own, children })
+}
+
+/// CPU time of a process that has ended and that nobody has waited for, its children included.
+pub(super) fn cpu_of_ended(process: u32) -> Result<Duration> {
+    Ok(ticks(process)?.into_iter().sum())
+}
+
+/// CPU time of a process and of its children that have ended, user and system.
+fn ticks(process: u32) -> Result<[Duration; 2]> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name, which may hold anything, ends with the last parenthesis; cutime and cstime are fields 16 and 17.
-    let fields = stat
-        .rsplit_once(')')
-        .map_or("", |(_, rest)| rest)
-        .split_whitespace();
-    let ticks: u64 = fields.skip(13).take(2).map(|f| f.parse().unwrap_or(0)).sum();
-    Ok(own + Duration::from_millis(ticks * 1000 / TICKS))
+    // The name, which may hold anything, ends with the last parenthesis; utime and stime are fields 14 and 15, then
+    // come cutime and cstime.
+    let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
+    let fields = fields.split_whitespace().skip(11);
+    let ticks: Vec<u64> = fields.take(4).map(|field| field.parse().unwrap_or(0)).collect();
+    let time = |at: usize| Duration::from_millis(ticks.iter().skip(at).take(2).sum::<u64>() * 1000 / TICKS);
+    Ok([time(0), time(2)])
 }
 
 /// Memory of the process alone.
@@ -147,7 +181,7 @@ mod tests {
                 .iter_mut()
                 .for_each(|byte| *byte = byte.wrapping_mul(31).wrapping_add(round));
         }
-        assert!(cpu(me).unwrap() > before);
+        assert!(cpu(me).unwrap().own > before.own);
         let memory = memory(me).unwrap();
         assert!(
             memory.rss > ballast.len() as u64 && memory.peak >= memory.rss,

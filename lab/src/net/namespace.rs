@@ -176,6 +176,14 @@ impl Process {
         )
     }
 
+    /// Waits for its end: whether it ended well.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn has_succeeded(&mut self) -> io::Result<bool> {
+        Ok(self.0.wait()?.success())
+    }
+
     /// Kills it (SIGKILL: no chance to tidy up, as in a crash) and waits for its end.
     pub fn kill(&mut self) {
         // Both fail only when it has ended already, which is what is wanted.

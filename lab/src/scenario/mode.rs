@@ -31,7 +31,7 @@ impl Mode {
     }
 
     /// As the configuration of kube-proxy has it. What differs from other modes differs for all that share it.
-    pub(super) fn configured(self) -> &'static str {
+    pub(crate) fn configured(self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
             Self::Iptables | Self::IptablesLegacy => "iptables",
@@ -46,8 +46,17 @@ impl Mode {
         }
     }
 
+    /// The program that the names of all others of this mode begin with, in IPv4, if it has any.
+    pub(crate) fn program_of_iptables(self) -> Option<&'static str> {
+        match self {
+            Self::Nftables => None,
+            Self::Iptables => Some("iptables-nft"),
+            Self::IptablesLegacy => Some("iptables-legacy"),
+        }
+    }
+
     /// Makes a node one for this mode, before its kube-proxy starts.
-    pub(super) fn prepare(self, node: &Namespace) -> Result<()> {
+    pub(crate) fn prepare(self, node: &Namespace) -> Result<()> {
         if self == Self::IptablesLegacy {
             // As kubelet does it, for kube-proxy to see which programs the node uses.
             for program in ["iptables-legacy", "ip6tables-legacy"] {
