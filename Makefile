@@ -2,7 +2,8 @@
 
 CARGO ?= cargo
 # Programs that tests and the demo start, and Debian's packages that hold them.
-PROGRAMS = cc=gcc ip=iproute2 nft=nftables iptables-nft=iptables iptables-legacy=iptables curl=curl setpriv=util-linux
+PROGRAMS = cc=gcc ip=iproute2 nft=nftables iptables-nft=iptables iptables-legacy=iptables curl=curl setpriv=util-linux \
+  qemu-system-x86_64=qemu-system-x86 modprobe=kmod
 
 .PHONY: demo test lint deny bench build packages
 
@@ -12,6 +13,7 @@ demo: build
 
 # Everything that can fail: unit, property, API and packet tests. Needs root (network namespaces).
 test: packages
+	tools/kernel
 	tools/test
 
 lint:

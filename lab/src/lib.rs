@@ -7,6 +7,7 @@ pub mod client;
 pub mod control_plane;
 pub mod demo;
 mod interrupt;
+pub mod kernel;
 pub mod net;
 pub mod probe;
 pub mod proxy;

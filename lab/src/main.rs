@@ -10,6 +10,7 @@ use lab::demo::Demo;
 
 use lab::bench::Programming;
 
+mod in_kernel;
 mod scenarios;
 mod serve_api;
 
@@ -27,6 +28,8 @@ enum Command {
     Api(serve_api::Arguments),
     /// Show the main job live: a Service on two nodes, real requests, endpoints that come and go.
     Demo(DemoArguments),
+    /// Run a command of this program on another kernel: an emulated guest with the one that tools/kernel fetched.
+    Kernel(in_kernel::Arguments),
     /// Play the scenarios: one behaviour of kube-proxy each, with real packets.
     Scenarios(scenarios::Arguments),
     /// Measure a kube-proxy from outside.
@@ -51,6 +54,7 @@ struct DemoArguments {
 }
 
 fn main() -> Result<ExitCode> {
+    lab::kernel::init::enter();
     match Lab::parse().command {
         Command::Api(arguments) => serve_api::run(&arguments),
         Command::Demo(arguments) => {
@@ -61,6 +65,7 @@ fn main() -> Result<ExitCode> {
             };
             demo.run().map(|()| ExitCode::SUCCESS)
         }
+        Command::Kernel(arguments) => in_kernel::run(arguments),
         Command::Scenarios(arguments) => scenarios::run(&arguments),
         Command::Bench(Bench::Programming(arguments)) => {
             let program = kube_proxy(arguments.kube_proxy.as_ref())?;
