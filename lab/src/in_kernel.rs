@@ -1,4 +1,4 @@
-//! `lab kernel`: runs a command of this program on another kernel.
+//! `lab kernel`: runs a command of this program, or any other program, on another kernel.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,8 +13,11 @@ pub(crate) struct Arguments {
     /// Take this program or folder along, under its own path, beside the scenarios and the kube-proxy beside this program
     #[arg(long, value_name = "PATH")]
     with: Vec<PathBuf>,
+    /// Run this program, instead of a command of this one
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
     /// The command to run, with its arguments, such as: scenarios cluster-ip-tcp
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
 
@@ -25,8 +28,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         let found = path.canonicalize();
         files.push(found.with_context(|| format!("find {}", path.display()))?);
     }
+    let program = match arguments.program {
+        None => std::env::current_exe()?,
+        Some(path) => path
+            .canonicalize()
+            .with_context(|| format!("find {}", path.display()))?,
+    };
     let guest = Guest {
         kernel: Kernel::unpacked()?,
+        program,
         arguments: arguments.command,
         files,
     };

@@ -12,6 +12,6 @@ pub mod net;
 pub mod probe;
 pub mod proxy;
 pub mod scenario;
-mod sctp;
+pub mod sctp;
 pub mod serve;
 pub mod skip;

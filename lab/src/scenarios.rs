@@ -25,9 +25,9 @@ pub(crate) struct Arguments {
     /// Feed kube-proxy from here, and leave out what cannot be played so: manifests, api
     #[arg(long)]
     source: Option<SourceKind>,
-    /// Play so many at the same time
-    #[arg(long, default_value_t = 2)]
-    jobs: usize,
+    /// Play so many at the same time [default: as many as there are processors]
+    #[arg(long)]
+    jobs: Option<usize>,
     /// Print the names and behaviours only
     #[arg(long)]
     list: bool,
@@ -52,9 +52,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         on_failure: arguments.pause.then_some(pause),
     };
     let start = Instant::now();
+    let processors = || thread::available_parallelism().map_or(1, usize::from);
+    let jobs = arguments.jobs.unwrap_or_else(processors).max(1);
     let (next, failed, output) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(()));
     thread::scope(|scope| {
-        for _ in 0..arguments.jobs.max(1) {
+        for _ in 0..jobs {
             scope.spawn(|| {
                 while let Some(play) = plays.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let start = Instant::now();
@@ -74,7 +76,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     });
     let failed = failed.into_inner();
     let seconds = start.elapsed().as_secs_f32();
-    println!("{} ok, {failed} failed, in {seconds:.1} s", plays.len() - failed);
+    let sctp = if lab::sctp::has_sockets() {
+        "real associations"
+    } else {
+        "only begun, as this kernel has no SCTP sockets"
+    };
+    println!(
+        "{} ok, {failed} failed, in {seconds:.1} s; SCTP: {sctp}",
+        plays.len() - failed
+    );
     Ok(if failed == 0 && !plays.is_empty() {
         ExitCode::SUCCESS
     } else {

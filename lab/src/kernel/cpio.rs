@@ -123,13 +123,13 @@ mod tests {
                 + &format!("{major:08x}{minor:08x}{name:08x}{zero}")
         };
         let expected = header(1, 0o40755, 0, (0, 0), 2)
-            + "b\0\0\0"
+            + "b\0"
             + &header(2, 0o40755, 0, (0, 0), 4)
-            + "b/c\0"
+            + "b/c\0\0\0"
             + &header(3, 0o100_755, 5, (0, 0), 6)
             + "b/c/d\0hello\0\0\0"
             + &header(4, 0o40755, 0, (0, 0), 4)
-            + "dev\0"
+            + "dev\0\0\0"
             + &header(5, 0o20666, 0, (1, 3), 9)
             + "dev/null\0\0"
             + &header(0, 0, 0, (0, 0), 11)

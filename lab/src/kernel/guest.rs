@@ -27,7 +27,9 @@ const MEMORY: &str = "1024";
 pub struct Guest {
     /// The kernel.
     pub kernel: Kernel,
-    /// The arguments of this program inside. Its `main` must call [`super::init::enter`] first.
+    /// What runs inside; this program, whose `main` must call [`super::init::enter`] first, is what starts it there.
+    pub program: PathBuf,
+    /// Its arguments.
     pub arguments: Vec<String>,
     /// Programs and folders that it needs, beside those that every lab needs. Inside they have the same paths.
     pub files: Vec<PathBuf>,
@@ -85,7 +87,7 @@ impl Guest {
         let unnamed = || tempfile::tempfile().context("make a temporary file");
         let (image, console, verdict) = (unnamed()?, unnamed()?, unnamed()?);
         self.kernel
-            .pack(&image, &self.arguments, &self.files)
+            .pack(&image, self)
             .context("pack the first file system of the guest")?;
         let (reader, writer) = std::io::pipe()?;
         let path = |file: &File| format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());

@@ -10,8 +10,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::cpio::{Archive, Entry};
-use super::init;
 use super::modules::{self, Module};
+use super::{Guest, init};
 
 /// Programs that a lab and the kube-proxies in it start.
 const PROGRAMS: &[&str] = &["ip", "nft"];
@@ -64,14 +64,15 @@ impl Kernel {
             .join(format!("vmlinuz-{}", self.version))
     }
 
-    /// Writes the first file system: this program and what it starts, `files` (or folders), modules, and what `init`
-    /// wants to know. Everything has the path that it has here.
-    pub(super) fn pack(&self, to: &File, arguments: &[String], files: &[PathBuf]) -> Result<()> {
+    /// Writes the first file system: this program and the guest's, what those start, modules, and what `init` wants to
+    /// know. Everything has the path that it has here.
+    pub(super) fn pack(&self, to: &File, guest: &Guest) -> Result<()> {
+        let command = [&[guest.program.display().to_string()], &guest.arguments[..]].concat();
         let mut archive = Archive::default();
         for (path, entry) in [
             ("/dev/console", Entry::Device(5, 1)),
             ("/dev/null", Entry::Device(1, 3)),
-            (init::ARGUMENTS, Entry::Text(arguments.join("\n"))),
+            (init::COMMAND, Entry::Text(command.join("\n"))),
         ] {
             archive.put(Path::new(path), entry);
         }
@@ -85,9 +86,9 @@ impl Kernel {
         }
         archive.put(Path::new(init::MODULES), Entry::Text(lines));
         let mut linked = programs()?;
-        linked.insert(env::current_exe()?);
+        linked.extend([env::current_exe()?, guest.program.clone()]);
         linked.extend(iptables_extensions()?);
-        for file in files {
+        for file in &guest.files {
             if file.is_dir() {
                 put_folder(&mut archive, file)?;
             } else {

@@ -1,7 +1,6 @@
-//! The first process of a guest: mounts what programs expect, loads modules, runs this program once more with the
-//! arguments that it was given, says how that ended, and switches the guest off.
+//! The first process of a guest: mounts what programs expect, loads modules, runs the guest's program, says how that
+//! ended, and switches the guest off.
 
-use std::env;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Write;
@@ -15,8 +14,8 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 
-/// The arguments of the program, a line each.
-pub(super) const ARGUMENTS: &str = "/guest/arguments";
+/// The guest's program and its arguments, a line each.
+pub(super) const COMMAND: &str = "/guest/command";
 /// The modules to load, a line each: file and parameters.
 pub(super) const MODULES: &str = "/guest/modules";
 /// Folders that are mounted on.
@@ -31,7 +30,7 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// When this process is the first one of a guest, does all that there is to do there, and does not return. Programs
 /// that start a [`super::Guest`] call it before anything else.
 pub fn enter() {
-    if std::process::id() != 1 || !Path::new(ARGUMENTS).exists() {
+    if std::process::id() != 1 || !Path::new(COMMAND).exists() {
         return;
     }
     // To the console, whose end the host shows when there is no verdict.
@@ -55,16 +54,18 @@ fn run() -> Result<()> {
     }
     let output = File::options().write(true).open(OUTPUT);
     let output = output.with_context(|| format!("open {OUTPUT}"))?;
-    let mut command = Command::new(env::current_exe()?);
+    let line = lines(COMMAND)?;
+    let (program, arguments) = line.split_first().context("no program")?;
+    let mut command = Command::new(program);
     command
-        .args(lines(ARGUMENTS)?)
+        .args(arguments)
         .env("PATH", PATH)
         .env("RUST_BACKTRACE", "1");
     command
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
-    let ended = command.status().context("start the program once more")?;
+    let ended = command.status().context("start the program")?;
     let mut verdict = File::options().write(true).open(VERDICT)?;
     writeln!(verdict, "{}", verdict_of(ended)).with_context(|| format!("write to {VERDICT}"))
 }

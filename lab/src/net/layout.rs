@@ -27,6 +27,7 @@ use nix::net::if_::InterfaceFlags;
 use super::address::{self, Family, network};
 use super::namespace::Namespace;
 use super::{Member, Role, Topology};
+use crate::sctp::has_sockets;
 
 /// Settings of every namespace. They come before any interface, since interfaces copy the defaults.
 const EVERYWHERE: &[(&str, &str)] = &[
@@ -67,6 +68,10 @@ const BRIDGING: &[(&str, &str)] = &[
     ("net/bridge/bridge-nf-call-iptables", "0"),
     ("net/bridge/bridge-nf-call-ip6tables", "0"),
 ];
+
+/// Settings where the kernel has SCTP sockets: an INIT is repeated soon. The first one's refusal is back before the call
+/// that sent it has ended, as all hosts of a lab are one kernel, and then SCTP takes no notice of ICMP messages.
+const ASSOCIATING: &[(&str, &str)] = &[("net/sctp/rto_min", "100"), ("net/sctp/rto_initial", "100")];
 
 /// Sets up the whole lab: kernel settings, then links, addresses and routes, the fabric first.
 pub(super) fn build(fabric: &Namespace, members: &[Member], topology: &Topology) -> Result<()> {
@@ -136,6 +141,9 @@ fn wait_for_links(namespace: &Namespace) -> Result<()> {
 
 fn prepare(namespace: &Namespace, forwards: bool) -> Result<()> {
     namespace.sysctls(EVERYWHERE)?;
+    if has_sockets() {
+        namespace.sysctls(ASSOCIATING)?;
+    }
     if forwards {
         namespace.sysctls(FORWARDING)
     } else {

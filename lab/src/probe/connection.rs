@@ -10,7 +10,8 @@ use super::socket::Deadline;
 use super::{Outcome, Protocol, tcp, udp};
 use crate::net::Namespace;
 
-/// An open TCP connection, or a UDP or SCTP port that is kept, and with it the conntrack entry.
+/// An open TCP connection, or a UDP or SCTP port that is kept, and with it the conntrack entry. When an SCTP association
+/// breaks, the next request makes another from the same port.
 #[derive(Debug)]
 pub struct Connection(Held);
 
@@ -18,7 +19,8 @@ pub struct Connection(Held);
 enum Held {
     Tcp(OwnedFd),
     Udp(OwnedFd),
-    Sctp(Association),
+    /// The namespace is for the next association, should this one break.
+    Sctp(Association, Namespace),
 }
 
 impl Connection {
@@ -36,7 +38,7 @@ impl Connection {
         let held = from.enter(|| match protocol {
             Protocol::Tcp => Ok(tcp::establish(to, deadline)?.map(Held::Tcp)),
             Protocol::Udp => Ok(udp::associate(to)?.map(Held::Udp)),
-            Protocol::Sctp => Ok(sctp::associate(to)?.map(Held::Sctp)),
+            Protocol::Sctp => Ok(sctp::associate(to)?.map(|made| Held::Sctp(made, from.clone()))),
             Protocol::Ping => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "a ping cannot be held open",
@@ -54,7 +56,7 @@ impl Connection {
         match &self.0 {
             Held::Tcp(socket) => tcp::converse(socket, "hello again", deadline),
             Held::Udp(socket) => udp::converse(socket, deadline),
-            Held::Sctp(association) => association.converse(deadline),
+            Held::Sctp(association, from) => from.enter(|| association.converse(deadline))?,
         }
     }
 }

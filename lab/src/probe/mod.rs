@@ -36,7 +36,7 @@ pub enum Protocol {
     Tcp,
     /// A UDP datagram each way.
     Udp,
-    /// An SCTP INIT, answered by an INIT ACK: as much of an association as kernels without SCTP sockets allow.
+    /// An SCTP association, one line each way; an INIT and an INIT ACK, if the kernel has no SCTP sockets.
     Sctp,
     /// An ICMP echo request; the port means nothing.
     Ping,
@@ -84,7 +84,7 @@ pub enum Outcome {
 /// What a refusal consisted of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedBy {
-    /// A TCP reset: the packet reached a host where nobody listens.
+    /// A TCP reset or SCTP ABORT: the packet reached a host where nobody listens.
     Reset,
     /// An ICMP port-unreachable: a rule rejected the packet, or it reached a host without that UDP port.
     Icmp,
@@ -111,7 +111,7 @@ impl std::fmt::Display for Outcome {
                 answer.seen_as()
             ),
             Self::Pong(from) => write!(f, "pong from {from}"),
-            Self::Refused(RefusedBy::Reset) => f.write_str("refused (TCP reset)"),
+            Self::Refused(RefusedBy::Reset) => f.write_str("refused (reset by a host)"),
             Self::Refused(RefusedBy::Icmp) => f.write_str("refused (ICMP port unreachable)"),
             Self::Timeout => f.write_str("timeout"),
             Self::Unreachable(reason) => write!(f, "unreachable ({reason})"),

@@ -11,10 +11,10 @@
 //! | `evenly a b c` | …and they take equal shares: thousands of requests pass a chi-squared test (the same may follow) |
 //! | `always one of a b` | one of them answers everything (then the same `on` and `seen as` may follow) |
 //! | `pong` | an echo reply |
-//! | `refused` | refused actively: `refused by rule` with an ICMP port-unreachable, `refused by host` with a TCP reset |
+//! | `refused` | refused actively: `refused by rule` with an ICMP port-unreachable, `refused by host` with a TCP reset or SCTP ABORT |
 //! | | (the latter also the sign that no rule took the packet: it left the node, and the host behind the fabric reset it) |
 //! | `routed on` | no rule took the packet: it left the node, and what that host says comes back: a TCP reset, an ICMP |
-//! | | port-unreachable to UDP, a pong; SCTP is `unreachable` there, since labs have no SCTP sockets |
+//! | | port-unreachable to UDP, a pong; an SCTP ABORT, or `unreachable` where the kernel has no SCTP sockets |
 //! | `timeout`, `unreachable` | nothing came back; an ICMP message said that there is no way |
 
 use std::collections::BTreeSet;
@@ -25,6 +25,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::names::Names;
 use crate::probe::{Outcome, Protocol, RefusedBy};
+use crate::sctp::has_sockets;
 use crate::serve::Answer;
 
 /// What is expected of a request.
@@ -60,9 +61,9 @@ impl Expectation {
     /// The same of a request by this protocol, for what looks different by each.
     pub(super) fn by(&self, protocol: Protocol) -> Self {
         match (self, protocol) {
-            (Self::RoutedOn, Protocol::Tcp) => Self::Refused(Some(RefusedBy::Reset)),
+            (Self::RoutedOn, Protocol::Sctp) if !has_sockets() => Self::Unreachable,
+            (Self::RoutedOn, Protocol::Tcp | Protocol::Sctp) => Self::Refused(Some(RefusedBy::Reset)),
             (Self::RoutedOn, Protocol::Udp) => Self::Refused(Some(RefusedBy::Icmp)),
-            (Self::RoutedOn, Protocol::Sctp) => Self::Unreachable,
             (Self::RoutedOn, Protocol::Ping) => Self::Pong,
             _ => self.clone(),
         }

@@ -13,10 +13,12 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
 
 use crate::net::{Family, Member};
+use crate::sctp::has_sockets;
 
 pub use answer::Answer;
 
@@ -64,13 +66,19 @@ impl Server {
         let _inside = runtime.enter();
         let name: Arc<str> = name.into();
         let mut tasks = Vec::new();
-        for (tcp, udp) in sockets.tcp_and_udp {
-            let tcp = tokio::net::TcpListener::from_std(tcp)?;
+        for listener in sockets.listeners {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tasks.push(
+                runtime
+                    .spawn(tcp::serve(listener, Arc::clone(&name)))
+                    .abort_handle(),
+            );
+        }
+        for udp in sockets.udp {
             let udp = tokio::net::UdpSocket::from_std(udp)?;
-            tasks.push(runtime.spawn(tcp::serve(tcp, Arc::clone(&name))).abort_handle());
             tasks.push(runtime.spawn(udp::serve(udp, Arc::clone(&name))).abort_handle());
         }
-        for (ip, ports, socket) in sockets.sctp {
+        for (ip, ports, socket) in sockets.raw_sctp {
             let socket = tokio::net::UdpSocket::from_std(socket)?;
             let serving = sctp::serve(socket, ip, ports.into(), Arc::clone(&name));
             tasks.push(runtime.spawn(serving).abort_handle());
@@ -82,9 +90,11 @@ impl Server {
 /// The sockets of a server, made in its namespace.
 #[derive(Default)]
 struct Sockets {
-    tcp_and_udp: Vec<(TcpListener, UdpSocket)>,
+    /// For TCP, and for SCTP where the kernel has sockets for it.
+    listeners: Vec<TcpListener>,
+    udp: Vec<UdpSocket>,
     /// One raw socket an address, for all its ports.
-    sctp: Vec<(IpAddr, Vec<u16>, UdpSocket)>,
+    raw_sctp: Vec<(IpAddr, Vec<u16>, UdpSocket)>,
 }
 
 impl Sockets {
@@ -95,16 +105,27 @@ impl Sockets {
             let udp = UdpSocket::bind(at).with_context(|| format!("listen on {at} by UDP"))?;
             tcp.set_nonblocking(true)?;
             udp.set_nonblocking(true)?;
-            sockets.tcp_and_udp.push((tcp, udp));
-            match sockets.sctp.iter_mut().find(|(ip, ..)| *ip == at.ip()) {
-                Some((_, ports, _)) => ports.push(at.port()),
-                None => {
-                    let sctp = sctp::listen(at.ip()).with_context(|| format!("listen on {at} by SCTP"))?;
-                    sockets.sctp.push((at.ip(), vec![at.port()], sctp));
-                }
-            }
+            // What is accepted inherits it.
+            setsockopt(&tcp, sockopt::TcpNoDelay, &true)?;
+            sockets.listeners.push(tcp);
+            sockets.udp.push(udp);
+            sockets
+                .listen_by_sctp(*at)
+                .with_context(|| format!("listen on {at} by SCTP"))?;
         }
         Ok(sockets)
+    }
+
+    fn listen_by_sctp(&mut self, at: SocketAddr) -> std::io::Result<()> {
+        if has_sockets() {
+            self.listeners.push(sctp::listen(at)?);
+        } else if let Some((_, ports, _)) = self.raw_sctp.iter_mut().find(|(ip, ..)| *ip == at.ip()) {
+            ports.push(at.port());
+        } else {
+            let socket = sctp::listen_raw(at.ip())?;
+            self.raw_sctp.push((at.ip(), vec![at.port()], socket));
+        }
+        Ok(())
     }
 }
 

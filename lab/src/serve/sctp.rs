@@ -1,28 +1,45 @@
-//! The SCTP side of a server, over one raw socket an address.
+//! The SCTP side of a server: listeners, or one raw socket an address where the kernel has no SCTP sockets.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket as StdSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket,
+    sockopt,
+};
 use tokio::net::UdpSocket;
 
 use super::Answer;
 use crate::sctp::Packet;
 
+/// Listens for associations. The type is std's for TCP, whose calls are those of any socket that accepts: what is
+/// accepted reads and writes lines as a TCP connection does.
+pub(super) fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open(at.ip(), SockType::Stream)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
+    nix::sys::socket::listen(&socket, Backlog::new(128)?)?;
+    Ok(socket.into())
+}
+
 /// A raw socket for everything of SCTP that arrives at this address of the thread's namespace. The type is
 /// std's because that one sends and receives datagrams with addresses, and so does a raw socket.
-pub(super) fn listen(ip: IpAddr) -> io::Result<StdSocket> {
+pub(super) fn listen_raw(ip: IpAddr) -> io::Result<StdSocket> {
+    let socket = open(ip, SockType::Raw)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(ip, 0)))?;
+    Ok(socket.into())
+}
+
+fn open(ip: IpAddr, kind: SockType) -> nix::Result<OwnedFd> {
     let family = if ip.is_ipv4() {
         AddressFamily::Inet
     } else {
         AddressFamily::Inet6
     };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let socket = socket(family, SockType::Raw, flags, SockProtocol::Sctp)?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(ip, 0)))?;
-    Ok(socket.into())
+    socket(family, kind, flags, SockProtocol::Sctp)
 }
 
 /// Answers every INIT to one of these ports until it is dropped.

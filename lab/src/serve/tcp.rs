@@ -1,4 +1,4 @@
-//! The TCP side of a server: lines, and HTTP for `curl`.
+//! The TCP side of a server: lines, and HTTP for `curl`. Associations of SCTP sockets are served by it, too.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +30,6 @@ pub(super) async fn serve(listener: TcpListener, name: Arc<str>) {
 
 /// One connection to its end. Errors mean that the client is gone, which is its business.
 async fn converse(stream: TcpStream, source: SocketAddr, name: Arc<str>) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
     let answer = Answer {
         server: name.to_string(),
         port: stream.local_addr()?.port(),

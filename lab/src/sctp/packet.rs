@@ -1,9 +1,7 @@
 //! Just enough SCTP to see where an association would land: the INIT and INIT ACK chunks over raw sockets.
 //!
-//! Few kernels of test machines have SCTP sockets, but any netfilter with CONFIG_NF_CT_PROTO_SCTP tracks and
-//! rewrites SCTP packets. So a server answers INIT with an INIT ACK whose state cookie holds its answer, and a
-//! probe sends the one and reads the other. On a kernel with SCTP sockets that kernel would answer too, with an
-//! ABORT; then these must be replaced by real sockets.
+//! Few kernels of test machines have SCTP sockets. So a server answers INIT with an INIT ACK whose state cookie holds its
+//! answer, and a probe sends the one and reads the other. A kernel with SCTP sockets would answer too, with an ABORT.
 
 const HEADER: usize = 12;
 const CHUNK: usize = 20;

@@ -1,35 +1,26 @@
-//! An SCTP INIT from a new port, over a raw socket.
+//! Associations of kernels without SCTP sockets: an INIT over a raw socket, and the INIT ACK that comes back.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use nix::sys::socket::{SockProtocol, SockType};
 
-use super::Outcome;
-use super::socket::{Deadline, connect, open, outcome_of, unused_port};
-use super::udp::exchange;
+use super::super::Outcome;
+use super::super::socket::{Deadline, connect, open, outcome_of, unused_port};
+use super::super::udp::exchange;
 use crate::sctp::Packet;
 
 /// An association that gets no further than its beginning: one port, and an INIT as often as it is asked.
 #[derive(Debug)]
-pub(super) struct Association {
+pub(in super::super) struct Begun {
     socket: OwnedFd,
     init: Packet,
     is_ipv4: bool,
 }
 
-/// Sends one INIT and waits for the INIT ACK with the server's answer.
-pub(super) fn request(to: SocketAddr, timeout: Duration) -> io::Result<Outcome> {
-    match associate(to)? {
-        Ok(association) => association.converse(Deadline::after(timeout)),
-        Err(outcome) => Ok(outcome),
-    }
-}
-
 /// A socket that talks to one address only, from a new port.
-pub(super) fn associate(to: SocketAddr) -> io::Result<Result<Association, Outcome>> {
+pub(super) fn associate(to: SocketAddr) -> io::Result<Result<Begun, Outcome>> {
     let socket = open(to.ip(), SockType::Raw, Some(SockProtocol::Sctp))?;
     // A raw socket takes a port of 0 only.
     if let Err(error) = connect(&socket, SocketAddr::new(to.ip(), 0)) {
@@ -41,14 +32,14 @@ pub(super) fn associate(to: SocketAddr) -> io::Result<Result<Association, Outcom
         tag: 0x6b75_6265,
         cookie: None,
     };
-    Ok(Ok(Association {
+    Ok(Ok(Begun {
         socket,
         init,
         is_ipv4: to.is_ipv4(),
     }))
 }
 
-impl Association {
+impl Begun {
     /// Sends the INIT and waits for the INIT ACK.
     pub(super) fn converse(&self, deadline: Deadline) -> io::Result<Outcome> {
         exchange(&self.socket, &self.init.encode(), deadline, |received| {
