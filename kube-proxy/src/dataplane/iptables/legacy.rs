@@ -82,7 +82,8 @@ impl Removal {
         let in_use = |chain: &&str| table.used_by_others.contains(*chain);
         let untouched = |chain: &&str| *chain == MARK_MASQ && in_use(chain);
         let emptied = || table.ours.iter().filter(|chain| !untouched(chain));
-        let deleted = || table.ours.iter().filter(|chain| !in_use(chain));
+        // From the last to the first: the other way round iptables makes the index of its chains anew time and again.
+        let deleted = || table.ours.iter().rev().filter(|chain| !in_use(chain));
         write(["*", table.name, ""]);
         // Emptied first, all of them: one may lead to the other.
         emptied().for_each(|chain| write([":", chain, " - [0:0]"]));
