@@ -70,7 +70,7 @@ fn change(saved: &str) -> String {
         .find(|line| line.contains(&destination) && line.contains("KUBE-SVC-"));
     let mut chains: Vec<String> = TOP_CHAINS.map(str::to_owned).into();
     if let Some(service) = service.and_then(|line| target(line)) {
-        let endpoints = rules(&service).into_iter().filter_map(|line| target(line));
+        let endpoints = rules(&service).into_iter().filter_map(target);
         chains.extend(endpoints.filter(|chain| chain.starts_with("KUBE-SEP-")));
         chains.push(service);
     }

@@ -188,12 +188,10 @@ impl State {
         let written = loop {
             let desired = self.desired(ledger, &left_out);
             let mut saved = compare(tools, &desired)?;
-            let (restore, error) = match write(tools, &desired, &mut saved, report) {
-                Ok(written) => {
-                    self.remove_stale(tools, &saved, report);
-                    break written;
-                }
-                Err(failed) => failed,
+            let (restore, done) = write(tools, &desired, &mut saved, report);
+            let Err(error) = done else {
+                self.remove_stale(tools, &saved, report);
+                break restore;
             };
             report.families[at].failures += 1;
             if error.is_of_the_machine() {
@@ -269,18 +267,18 @@ fn compare(tools: &Tools, desired: &Desired<'_>) -> Result<Saved, CommitError> {
     Ok(comparison.end())
 }
 
-/// Writes what differs, in as many runs as it takes. What failed comes back with its error.
+/// Writes what differs, in as many runs as it takes. Returns what was written last, and whether that was refused.
 fn write(
     tools: &Tools,
     desired: &Desired<'_>,
     saved: &mut Saved,
     report: &mut CommitReport,
-) -> Result<Restore, (Restore, ToolError)> {
+) -> (Restore, Result<(), ToolError>) {
     let mut written = BTreeMap::new();
     for run in desired.runs(saved, tools.variant()) {
         report.messages += 1;
         if let Err(error) = tools.restore(&run.restore.text) {
-            return Err((run.restore, error));
+            return (run.restore, Err(error));
         }
         for (table, rules) in &run.restore.written {
             *written.entry(*table).or_default() += rules;
@@ -288,12 +286,10 @@ fn write(
         run.note(saved);
     }
     let mut last = desired.full(saved);
-    report.messages += 1;
-    if let Err(error) = tools.restore(&last.text) {
-        return Err((last, error));
-    }
     last.follows(&written);
-    Ok(last)
+    report.messages += 1;
+    let done = tools.restore(&last.text);
+    (last, done)
 }
 
 /// Why the rules that count are refused, where they are: the program or the kernel has no match for nfacct.
