@@ -98,7 +98,7 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    oneshot::initialize(&config);
+    node::sysctl::set_conntrack(&config.conntrack);
     let looping = proxy::spawn(setup, changes, dataplane::open)?;
     let endless = tokio::select! {
         ended = looping => return ended.map(|()| ExitCode::SUCCESS),

@@ -61,8 +61,9 @@ fn write(path: &Path, loaded: &Loaded) -> Result<()> {
     Ok(())
 }
 
-/// Makes the settings of the kernel that need more privileges than a proxy has.
-pub fn initialize(config: &Config) {
+/// Makes the settings of the kernel that need more privileges than a proxy has. A proxy that has them makes those of the
+/// mode with its first rules, for `route_localnet` is not to be on for longer than there is a rule to guard it.
+fn initialize(config: &Config) {
     sysctl::set_conntrack(&config.conntrack);
     dataplane::prepare(config);
 }

@@ -184,6 +184,28 @@ fn what_cleanup_cannot_remove_is_named_and_fails() {
 }
 
 #[test]
+fn a_lock_that_another_program_holds_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = dir.path().join("xtables.lock");
+    let node = Node::new("legacy");
+    node.restore("iptables", "*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n");
+    let held = fs::File::create(&lock).unwrap();
+    held.lock().unwrap();
+    let clean_up = || {
+        let mut command = node.namespace.command(PROGRAM);
+        let output = command.arg("--cleanup").env("XTABLES_LOCKFILE", &lock).output();
+        output.unwrap()
+    };
+    let output = clean_up();
+    let log = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("another program has held the xtables lock"), "{log}");
+    held.unlock().unwrap();
+    assert!(clean_up().status.success());
+    assert!(!node.rules().contains("KUBE-SERVICES"));
+}
+
+#[test]
 fn init_only_makes_the_settings_of_the_kernel_and_no_rules() {
     let node = Node::new("nft");
     let before = node.rules();

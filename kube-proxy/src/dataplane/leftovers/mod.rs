@@ -122,7 +122,11 @@ pub fn begin_to_remove_others(mode: Mode) {
 
 /// Removes what other modes than this one left. What resists is told once and tried again as long as there is hope.
 fn remove_others(mode: Mode) {
-    let others = CLEANERS.iter().filter(|cleaner| !cleaner.used_by.contains(&mode));
+    persist(CLEANERS, mode, std::thread::sleep);
+}
+
+fn persist(cleaners: &[Cleaner], mode: Mode, mut wait: impl FnMut(Duration)) {
+    let others = cleaners.iter().filter(|cleaner| !cleaner.used_by.contains(&mode));
     let mut left: Vec<&Cleaner> = others.collect();
     let mut pause = None;
     loop {
@@ -144,7 +148,7 @@ fn remove_others(mode: Mode) {
             return;
         }
         let next = pause.map_or(FIRST_PAUSE, |pause: Duration| (pause * 2).min(LONGEST_PAUSE));
-        std::thread::sleep(next);
+        wait(next);
         pause = Some(next);
     }
 }

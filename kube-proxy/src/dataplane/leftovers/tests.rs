@@ -1,5 +1,7 @@
 //! Leftovers of upstream's, beside rules of others that must not change by a single byte.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use lab::net::Namespace;
 
 use super::*;
@@ -257,36 +259,87 @@ fn chains_that_are_many_go_in_parts() {
 }
 
 #[test]
-fn what_cannot_be_removed_is_named() {
-    const NAME: &str = "dataplane::leftovers::tests::what_cannot_be_removed_is_named";
+fn without_programs_of_iptables_what_is_in_nf_tables_goes_and_what_is_not_is_named() {
+    const NAME: &str = "dataplane::leftovers::tests::without_programs_of_iptables_what_is_in_nf_tables_goes_and_what_is_not_is_named";
     const WITHOUT: &str = "KUBE_PROXY_TEST_WITHOUT_PROGRAMS";
     if std::env::var_os(WITHOUT).is_some() {
-        let nothing_here = remove_all();
-        assert!(nothing_here.is_err(), "the legacy tables are there");
-        eprintln!("{:#}", nothing_here.unwrap_err());
+        match remove_all() {
+            Ok(()) => eprintln!("nothing is left"),
+            Err(error) => eprintln!("{error:#}"),
+        }
         return;
     }
-    let node = Node::new("legacy");
-    let run = || {
-        let mut command = node.namespace.command(std::env::current_exe().unwrap());
-        // An image without the programs.
-        command
-            .args(["--exact", NAME, "--nocapture"])
-            .env(WITHOUT, "1")
-            .env("PATH", "/nowhere");
-        command.output().unwrap()
-    };
-    let said = String::from_utf8_lossy(&run().stderr).into_owned();
-    assert!(
-        said.contains("the legacy tables are there"),
-        "others' rules are no leftover: {said}"
-    );
-    node.restore(UPSTREAM);
-    let output = run();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(
-        said.contains("kube-proxy's chains of iptables in the legacy tables could not be removed: the tables filter, nat, mangle of IPv4 hold rules of kube-proxy's"),
-        "{said}"
-    );
+    for variant in VARIANTS {
+        let node = Node::new(variant);
+        let run = || {
+            let mut command = node.namespace.command(std::env::current_exe().unwrap());
+            command
+                .args(["--exact", NAME, "--nocapture"])
+                .env(WITHOUT, "1")
+                .env("PATH", "/nowhere");
+            String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned()
+        };
+        let before = node.rules();
+        let said = run();
+        assert!(said.contains("nothing is left"), "{variant}: {said}");
+        node.restore(UPSTREAM);
+        let said = run();
+        if variant == "nft" {
+            assert!(said.contains("nothing is left"), "{said}");
+            assert_same(&node.rules(), &before, variant);
+        } else {
+            assert!(
+                said.contains(
+                    "kube-proxy's chains of iptables in the legacy tables could not be removed: the tables filter, \
+                     nat, mangle of IPv4 hold rules of kube-proxy's"
+                ),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_resists_is_tried_again_with_growing_pauses_and_what_is_hopeless_is_not() {
+    static TRIED: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+    fn refused() -> LeftoverError {
+        LeftoverError::Refused(CommitError::Refused {
+            tried: "remove".to_owned(),
+            reason: "the lock is held".to_owned(),
+        })
+    }
+    let cleaners = [
+        Cleaner {
+            what: "what resists for a while",
+            used_by: &[],
+            remove: || match TRIED[0].fetch_add(1, Ordering::Relaxed) {
+                0..4 => Err(refused()),
+                _ => Ok(()),
+            },
+        },
+        Cleaner {
+            what: "what no program here can remove",
+            used_by: &[Mode::Iptables],
+            remove: || {
+                TRIED[1].fetch_add(1, Ordering::Relaxed);
+                Err(LeftoverError::NoProgram {
+                    family: Family::V4,
+                    tables: vec!["nat"],
+                })
+            },
+        },
+        Cleaner {
+            what: "what is in use",
+            used_by: &[Mode::Nftables],
+            remove: || {
+                TRIED[2].fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            },
+        },
+    ];
+    let mut pauses = Vec::new();
+    persist(&cleaners, Mode::Nftables, |pause| pauses.push(pause.as_secs()));
+    assert_eq!(pauses, [1, 2, 4, 8]);
+    let tried = TRIED.each_ref().map(|tried| tried.load(Ordering::Relaxed));
+    assert_eq!(tried, [5, 1, 0]);
 }

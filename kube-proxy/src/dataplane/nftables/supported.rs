@@ -135,6 +135,10 @@ mod tests {
                 vec![failure(1, Errno::EOPNOTSUPP), impossible],
                 "lacks nf_tables for IPv4 (CONFIG_NF_TABLES_IPV4)",
             ),
+            (
+                vec![failure(sealed.messages - 1, Errno::EINVAL)],
+                "program table kube-proxy-support",
+            ),
             (vec![failure(1, Errno::EPERM)], "permission denied"),
         ] {
             let error = verdict(&sealed, &failures).unwrap_err().to_string();
