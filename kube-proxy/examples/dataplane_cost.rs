@@ -194,6 +194,7 @@ fn view(n: u32, endpoints: u32, generation: u32) -> ServiceView {
         cluster_ips: vec![ip(172, n)],
         conflicts: Vec::new(),
         health_check: None,
+        ipvs_scheduler: None,
         ports: vec![ServicePortView {
             port_name: "http".into(),
             protocol: Protocol::Tcp,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::file::{KubeProxyConfiguration, ModeSection, Period};
-use super::{Config, ConfigError, Conntrack, DetectLocal, Mode, NodePorts, Source};
+use super::{Config, ConfigError, Conntrack, DetectLocal, Ipvs, Mode, NodePorts, Source, ipvs};
 use crate::cli::Flags;
 use crate::model::object::Family;
 use crate::source::api::ClientOptions;
@@ -35,6 +35,7 @@ const DEFAULT_TCP_CLOSE_WAIT_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// What upstream calls the modes' sections when it complains.
 const IPTABLES: &str = "KubeProxyIPTablesConfiguration";
+const IPVS: &str = "KubeProxyIPVSConfiguration";
 const NFTABLES: &str = "KubeProxyNFTablesConfiguration";
 
 /// Gates that upstream has locked to true.
@@ -46,17 +47,23 @@ const LOCKED_GATES: [&str; 3] = [
 
 /// Collects what is wrong, so that all of it can be told at once.
 #[derive(Default)]
-struct Problems(Vec<String>);
+pub(super) struct Problems(Vec<String>);
 
 impl Problems {
-    fn invalid(&mut self, path: &str, value: impl Debug, problem: &str) {
+    pub(super) fn invalid(&mut self, path: &str, value: impl Debug, problem: &str) {
         self.0.push(format!(
             "KubeProxyConfiguration.{path}: Invalid value: {value:?}: {problem}"
         ));
     }
 
     /// Parses a value or notes that it does not do.
-    fn parse<T>(&mut self, path: &str, text: &str, parse: fn(&str) -> Option<T>, problem: &str) -> Option<T> {
+    pub(super) fn parse<T>(
+        &mut self,
+        path: &str,
+        text: &str,
+        parse: fn(&str) -> Option<T>,
+        problem: &str,
+    ) -> Option<T> {
         let parsed = parse(text);
         if parsed.is_none() {
             self.invalid(path, text, problem);
@@ -111,6 +118,16 @@ pub(super) fn check(
             let bit = masquerade_bit(NFTABLES, nftables.masquerade_bit, &mut problems);
             (nftables, NFTABLES, bit)
         }
+        // As upstream: the periods are its own, the rest is that of iptables.
+        Mode::Ipvs => {
+            let periods = file.ipvs.clone().unwrap_or_default();
+            let section = ModeSection {
+                sync_period: periods.sync_period,
+                min_sync_period: periods.min_sync_period,
+                ..iptables
+            };
+            (section, IPVS, iptables_bit)
+        }
     };
     let config = Config {
         mode,
@@ -125,6 +142,10 @@ pub(super) fn check(
         localhost_node_ports: section.localhost_node_ports.unwrap_or(true),
         masquerade_all: section.masquerade_all.unwrap_or_default(),
         masquerade_bit,
+        ipvs: match mode {
+            Mode::Ipvs => ipvs::check(file, &mut problems),
+            Mode::Iptables | Mode::Nftables => Ipvs::default(),
+        },
         sync_period: sync_period(name, &section, &mut problems),
         allow_external_ips: allow_external_ips(file, &mut problems),
         oom_score_adj: problems.within(
@@ -157,11 +178,12 @@ fn mode(file: &KubeProxyConfiguration, problems: &mut Problems) -> Option<Mode> 
     match text(&file.mode)? {
         "nftables" => return Some(Mode::Nftables),
         "iptables" => return Some(Mode::Iptables),
-        known @ "ipvs" => problems.0.push(format!(
-            "KubeProxyConfiguration.Mode.ProxyMode: mode {known:?} is not built yet in this kube-proxy; it has: \
-             nftables, iptables"
-        )),
-        other => problems.invalid("Mode.ProxyMode", other, "must be iptables, ipvs, nftables or blank"),
+        "ipvs" => return Some(Mode::Ipvs),
+        other => problems.invalid(
+            "Mode.ProxyMode",
+            other,
+            "must be iptables, ipvs, nftables or blank",
+        ),
     }
     None
 }

@@ -7,6 +7,7 @@ mod check;
 pub(crate) mod duration;
 mod effect;
 mod file;
+mod ipvs;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -52,6 +53,8 @@ pub struct Config {
     pub localhost_node_ports: bool,
     /// `masqueradeBit` of the mode's section, 0–31.
     pub masquerade_bit: u8,
+    /// What there is for IPVS alone.
+    pub ipvs: Ipvs,
     /// `syncPeriod` of the mode's section: the longest pause before a failed sync is tried again, and half of
     /// the time after which a queued change that is not in force makes this proxy unhealthy.
     pub sync_period: Duration,
@@ -91,6 +94,8 @@ pub enum Mode {
     Nftables,
     /// iptables.
     Iptables,
+    /// IPVS, with nftables for what it cannot do.
+    Ipvs,
 }
 
 impl std::fmt::Display for Mode {
@@ -98,7 +103,32 @@ impl std::fmt::Display for Mode {
         f.write_str(match self {
             Self::Nftables => "nftables",
             Self::Iptables => "iptables",
+            Self::Ipvs => "ipvs",
         })
+    }
+}
+
+/// `ipvs`, apart from what other modes have too.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ipvs {
+    /// `scheduler`.
+    pub scheduler: String,
+    /// `excludeCIDRs`.
+    pub exclude_cidrs: Vec<IpNet>,
+    /// `strictARP`.
+    pub strict_arp: bool,
+    /// `tcpTimeout`, `tcpFinTimeout` and `udpTimeout`; `None` leaves the kernel's.
+    pub timeouts: [Option<Duration>; 3],
+}
+
+impl Default for Ipvs {
+    fn default() -> Self {
+        Self {
+            scheduler: "rr".to_owned(),
+            exclude_cidrs: Vec::new(),
+            strict_arp: false,
+            timeouts: [None; 3],
+        }
     }
 }
 

@@ -84,6 +84,7 @@ fn no_flags_at_all_mean_upstreams_defaults() {
         detect_local: DetectLocal::ClusterCidr { v4: None, v6: None },
         node_port_addresses: NodePorts::Primary,
         localhost_node_ports: true,
+        ipvs: Ipvs::default(),
         masquerade_all: false,
         masquerade_bit: 14,
         sync_period: Duration::from_secs(30),
@@ -247,11 +248,44 @@ nftables: {masqueradeBit: 9, syncPeriod: 12s}";
 }
 
 #[test]
+fn ipvs_has_a_section_of_its_own_and_the_rest_from_that_of_iptables() {
+    let ipvs = of_file(
+        "mode: ipvs
+iptables: {masqueradeAll: true, masqueradeBit: 7, syncPeriod: 11s}
+ipvs: {syncPeriod: 13s, minSyncPeriod: 0s, scheduler: lc, excludeCIDRs: [10.1.0.0/16], strictARP: true, tcpTimeout: 0s,
+  tcpFinTimeout: 1m, udpTimeout: 5s}",
+        "",
+    );
+    let expected = Config {
+        mode: Mode::Ipvs,
+        node_port_addresses: NodePorts::Networks(Vec::new()),
+        masquerade_all: true,
+        masquerade_bit: 7,
+        sync_period: Duration::from_secs(13),
+        ipvs: Ipvs {
+            scheduler: "lc".to_owned(),
+            exclude_cidrs: vec!["10.1.0.0/16".parse().unwrap()],
+            strict_arp: true,
+            timeouts: [None, Some(Duration::from_secs(60)), Some(Duration::from_secs(5))],
+        },
+        ..of_flags("").unwrap().config
+    };
+    assert_eq!(ipvs.unwrap().config, expected);
+    assert_eq!(
+        of_file("mode: ipvs\nipvs: {scheduler: ''}", "")
+            .unwrap()
+            .config
+            .ipvs,
+        Ipvs::default()
+    );
+}
+
+#[test]
 fn what_upstream_refuses_is_refused_with_the_path_of_the_field() {
     let table = [
         (
-            "mode: ipvs",
-            "Mode.ProxyMode: mode \"ipvs\" is not built yet in this kube-proxy; it has: nftables, iptables",
+            "mode: ipvs\nipvs: {excludeCIDRs: [10.0.0.0/8, bad]}",
+            "KubeProxyIPVSConfiguration.ExcludeCidrs[1]: Invalid value: \"bad\": must be a valid IP block",
         ),
         (
             "mode: ebpf",

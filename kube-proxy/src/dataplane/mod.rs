@@ -2,6 +2,7 @@
 //! (pure), `apply.rs` (the only file that touches the kernel), tests.
 
 pub mod iptables;
+pub mod ipvs;
 pub mod leftovers;
 pub mod nftables;
 mod retry;
@@ -70,13 +71,22 @@ pub fn open(config: &Config, host: Host) -> Box<dyn Dataplane> {
             sync_period: config.sync_period,
             drops_invalid: iptables::Config::drops_invalid_here(),
         })),
+        Mode::Ipvs => Box::new(ipvs::Ipvs::new(ipvs::Config {
+            masquerade_mark: 1 << config.masquerade_bit,
+            local_traffic,
+            families,
+            scheduler: config.ipvs.scheduler.clone(),
+            exclude_cidrs: config.ipvs.exclude_cidrs.clone(),
+            strict_arp: config.ipvs.strict_arp,
+            timeouts: config.ipvs.timeouts,
+        })),
     }
 }
 
 /// Makes the settings of the kernel that the configured mode needs and that need more privileges than it has later.
 pub fn prepare(config: &Config) {
     match config.mode {
-        Mode::Nftables => {}
+        Mode::Nftables | Mode::Ipvs => {}
         Mode::Iptables => {
             if config.localhost_node_ports && config.node_ports_cover_localhost() {
                 iptables::route_localnet();
@@ -92,6 +102,10 @@ pub trait Dataplane {
 
     /// Sets which addresses of this family accept node ports, and queues the difference. Pure.
     fn set_node_port_addresses(&mut self, family: Family, addresses: NodePortAddresses);
+
+    /// Sets all addresses of this node's own interfaces, of both families, for a mode that has to tell them from those
+    /// that it adds itself. Queues the difference. Pure.
+    fn set_local_addresses(&mut self, _addresses: &[IpAddr]) {}
 
     /// Serves node ports at this family's loopback address as well, for processes of this host, whose packets then
     /// bear `source`, an address of the node. `None`: not at all. Pure.

@@ -190,6 +190,8 @@ pub struct Service {
     pub internal_traffic_policy: TrafficPolicy,
     /// `spec.healthCheckNodePort`; 0 when there is none.
     pub health_check_node_port: u16,
+    /// The annotation that names a scheduler of IPVS for this Service.
+    pub ipvs_scheduler: Option<Arc<str>>,
 }
 
 impl Service {
@@ -211,6 +213,7 @@ impl Service {
             external_traffic_policy: TrafficPolicy::Cluster,
             internal_traffic_policy: TrafficPolicy::Cluster,
             health_check_node_port: 0,
+            ipvs_scheduler: None,
         }
     }
 }

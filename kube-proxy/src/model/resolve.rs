@@ -39,6 +39,7 @@ impl Resolver<'_> {
             ports: Vec::new(),
             conflicts: Vec::new(),
             health_check: self.health_check(),
+            ipvs_scheduler: self.service.ipvs_scheduler.clone(),
         };
         for (index, port) in self.service.ports.iter().enumerate() {
             for (family, cluster_ip) in address::families(self.service) {

@@ -25,6 +25,8 @@ pub struct ServiceView {
     pub conflicts: Vec<Conflict>,
     /// The health-check server that this Service wants here.
     pub health_check: Option<HealthCheck>,
+    /// The scheduler of IPVS that this Service wants, in that mode.
+    pub ipvs_scheduler: Option<Arc<str>>,
 }
 
 /// One ServicePort in one family.

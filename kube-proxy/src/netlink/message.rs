@@ -1,4 +1,5 @@
-//! Messages of netfilter's subsystems: `nlmsghdr`, `nfgenmsg`, then attributes.
+//! Messages: `nlmsghdr`, then the head of those who are spoken to (netfilter's subsystems have `nfgenmsg`), then
+//! attributes.
 
 use crate::model::object::Family;
 
@@ -9,6 +10,7 @@ pub(crate) mod flag {
     pub(crate) const REQUEST: u16 = 0x1;
     pub(crate) const ACK: u16 = 0x4;
     pub(crate) const DUMP: u16 = 0x300;
+    pub(crate) const EXCL: u16 = 0x200;
     pub(crate) const CREATE: u16 = 0x400;
     pub(crate) const APPEND: u16 = 0x800;
 }
@@ -21,7 +23,8 @@ pub(crate) fn nfproto(family: Family) -> u8 {
     }
 }
 
-/// Writes the head of a request, up to its attributes, and returns where it starts, which [`end`] wants.
+/// Writes the head of a request to one of netfilter's subsystems, up to its attributes, and returns where it starts,
+/// which [`end`] wants.
 pub(crate) fn begin(
     bytes: &mut Vec<u8>,
     kind: u16,
@@ -29,15 +32,19 @@ pub(crate) fn begin(
     sequence: u32,
     (family, resource): (u8, u16),
 ) -> usize {
+    let [high, low] = resource.to_be_bytes();
+    begin_with(bytes, kind, flags, sequence, &[family, 0, high, low])
+}
+
+/// Writes the head of a request, `own` being the part of those who are spoken to.
+pub(crate) fn begin_with(bytes: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, own: &[u8]) -> usize {
     let start = bytes.len();
     bytes.extend_from_slice(&0u32.to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
     bytes.extend_from_slice(&(flags | flag::REQUEST).to_ne_bytes());
     bytes.extend_from_slice(&sequence.to_ne_bytes());
     bytes.extend_from_slice(&0u32.to_ne_bytes());
-    bytes.push(family);
-    bytes.push(0);
-    bytes.extend_from_slice(&resource.to_be_bytes());
+    bytes.extend_from_slice(own);
     start
 }
 

@@ -2,9 +2,10 @@
 //! tells what the kernel thought of a request. What messages say is the business of those who send them.
 
 mod attribute;
+pub(crate) mod generic;
 mod message;
 mod socket;
 
 pub(crate) use self::attribute::{Attributes, attributes};
-pub(crate) use self::message::{begin, end, flag, messages, nfproto};
+pub(crate) use self::message::{begin, begin_with, end, flag, messages, nfproto};
 pub(crate) use self::socket::{Failure, Socket};

@@ -48,7 +48,7 @@ impl Failure {
     }
 }
 
-/// A netlink socket for netfilter's subsystems, in the network namespace of the thread that opened it.
+/// A netlink socket, in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
@@ -57,12 +57,18 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
+    /// For netfilter's subsystems.
     pub(crate) fn open() -> Result<Self, Errno> {
+        Self::open_to(SockProtocol::NetlinkNetFilter)
+    }
+
+    /// For whoever speaks this protocol.
+    pub(crate) fn open_to(protocol: SockProtocol) -> Result<Self, Errno> {
         let fd = socket::socket(
             AddressFamily::Netlink,
             SockType::Raw,
             SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkNetFilter,
+            protocol,
         )?;
         for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
             switch(&fd, option, true)?;

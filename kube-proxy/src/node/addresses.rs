@@ -20,9 +20,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tracing::warn;
 
+use crate::dataplane::ipvs;
 use crate::netlink::{attributes, messages};
 
-/// All addresses of this machine's interfaces, sorted, each once, whatever their state: secondary, temporary,
+/// All addresses of this machine's own interfaces (not those that the IPVS mode adds for Services), sorted, each once, whatever their state: secondary, temporary,
 /// deprecated and tentative ones too. Clones are told of the same changes.
 pub type LocalAddresses = Receiver<Arc<[IpAddr]>>;
 
@@ -130,6 +131,7 @@ fn list() -> Result<Vec<IpAddr>, Errno> {
         &NetlinkAddr::new(0, 0),
         MsgFlags::empty(),
     )?;
+    let of_services = ipvs::index()?;
     let mut addresses = Vec::new();
     let mut part = vec![0; LONGEST_PART];
     loop {
@@ -145,7 +147,7 @@ fn list() -> Result<Vec<IpAddr>, Errno> {
                     addresses.dedup();
                     return Ok(addresses);
                 }
-                _ if kind == libc::RTM_NEWADDR => addresses.extend(address(body)),
+                _ if kind == libc::RTM_NEWADDR => addresses.extend(address(body, of_services)),
                 _ => {}
             }
         }
@@ -165,10 +167,12 @@ fn request() -> Vec<u8> {
     bytes
 }
 
-/// The node's own address of an entry; on a point-to-point link the entry also has the other end's.
-fn address(entry: &[u8]) -> Option<IpAddr> {
+/// The node's own address of an entry; on a point-to-point link the entry also has the other end's. `None` for those
+/// of one interface.
+fn address(entry: &[u8], without: Option<u32>) -> Option<IpAddr> {
     let family = i32::from(*entry.first()?);
-    if !matches!(family, libc::AF_INET | libc::AF_INET6) {
+    let interface = u32::from_ne_bytes(*entry.get(4..)?.first_chunk()?);
+    if !matches!(family, libc::AF_INET | libc::AF_INET6) || without == Some(interface) {
         return None;
     }
     let (mut own, mut any) = (None, None);

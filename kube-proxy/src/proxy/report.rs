@@ -75,6 +75,7 @@ impl Proxy {
         }
         let what = match self.setup.config.mode {
             Mode::Nftables => "nftables sync failed",
+            Mode::Ipvs => "ipvs sync failed",
             Mode::Iptables => "Failed to execute iptables-restore",
         };
         let pause = pause(self.failures, self.setup.config.sync_period);
@@ -110,7 +111,7 @@ impl Proxy {
                 .observe(elapsed.as_secs_f64());
         }
         let failures = match self.setup.config.mode {
-            Mode::Nftables => &metrics.nftables_sync_failures,
+            Mode::Nftables | Mode::Ipvs => &metrics.nftables_sync_failures,
             Mode::Iptables => &metrics.iptables_restore_failures,
         };
         for (failures, count) in [

@@ -58,8 +58,8 @@ fn a_start_that_cannot_be_is_refused_with_its_reason() {
             "Error: \"kube-proxy\" does not take any arguments, got [\"serve\"]",
         ),
         (
-            "--proxy-mode=ipvs".to_owned(),
-            "mode \"ipvs\" is not built yet in this kube-proxy; it has: nftables",
+            "--proxy-mode=userspace".to_owned(),
+            "Invalid value: \"userspace\": must be iptables, ipvs, nftables or blank",
         ),
         (
             "--config=/nowhere".to_owned(),

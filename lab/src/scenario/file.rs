@@ -41,7 +41,7 @@ pub struct Scenario {
     /// Families to play in; both unless given.
     #[serde(default = "both_families", deserialize_with = "families")]
     pub families: Vec<Family>,
-    /// Modes to play in; nftables and iptables unless given. In a mode that is named `MODE::ipv4` or `MODE::ipv6`
+    /// Modes to play in; nftables, iptables and ipvs unless given. In a mode that is named `MODE::ipv4` or `MODE::ipv6`
     /// the scenario is played in that family only.
     #[serde(default = "Modes::usual")]
     pub modes: Modes,

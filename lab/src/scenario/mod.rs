@@ -22,7 +22,7 @@
 //!
 //! [`mod@file`] documents every key, `expectation.rs` how outcomes are written, `names.rs` how many pods are named at
 //! once, `placeholder.rs` what stands in `$(…)`, `mode.rs` the modes. Unless a scenario says otherwise it is played
-//! once for IPv4 and once for IPv6 in the modes nftables and iptables, in a lab of two nodes with the pods a and b (on
+//! once for IPv4 and once for IPv6 in the modes nftables, iptables and ipvs, in a lab of two nodes with the pods a and b (on
 //! node-1) and c (on node-2), which serve ports 8080 and 8081 by TCP, UDP and SCTP, the pods x (on node-1) and y (on
 //! node-2), which serve nothing, and one client outside.
 //!
@@ -53,6 +53,7 @@ use anyhow::{Context, Result};
 use file::SourceKind;
 
 use crate::net::Family;
+use crate::skip::{Skipped, skipped};
 
 pub use mode::Mode;
 pub use play::{Failure, Player};
@@ -86,7 +87,8 @@ pub fn folder() -> &'static Path {
 }
 
 /// All plays of a folder's scenarios, in order of name. Where the source does not matter, it is the given one; a
-/// scenario for another source only is left out if one is given.
+/// scenario for another source only is left out if one is given. A mode that this kernel cannot have is left out, and
+/// standard error told so.
 ///
 /// # Errors
 /// When the folder or a file cannot be read as what it should be.
@@ -111,6 +113,16 @@ pub fn plays(folder: &Path, source: Option<SourceKind>) -> Result<Vec<Play>> {
             family,
             source: scenario.source.or(source).unwrap_or_default(),
         }));
+    }
+    let asked = plays.len();
+    plays.retain(|play| play.mode.is_possible());
+    if plays.len() < asked {
+        let left_out = format!("{} scenarios in mode ipvs", asked - plays.len());
+        skipped(
+            Skipped::Optional,
+            &left_out,
+            "no /proc/net/ip_vs: IPVS is not in this kernel, or not loaded",
+        );
     }
     Ok(plays)
 }

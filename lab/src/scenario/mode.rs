@@ -1,5 +1,7 @@
 //! The modes that scenarios are played in: their names, which plays a file asks for, and what each means on a node.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Deserializer};
 
@@ -15,11 +17,18 @@ pub enum Mode {
     /// iptables, where kubelet uses the older programs, whose rules are in tables of their own. Little but the programs
     /// differs, so only those scenarios are played so that ask for it.
     IptablesLegacy,
+    /// IPVS, where the kernel has it.
+    Ipvs,
 }
 
 impl Mode {
-    const ALL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::IptablesLegacy];
-    const USUAL: [Self; 2] = [Self::Nftables, Self::Iptables];
+    const ALL: [Self; 4] = [Self::Nftables, Self::Iptables, Self::IptablesLegacy, Self::Ipvs];
+    const USUAL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::Ipvs];
+
+    /// Whether this kernel has what the mode needs. (The file is there once the module is loaded.)
+    pub(super) fn is_possible(self) -> bool {
+        self != Self::Ipvs || Path::new("/proc/net/ip_vs").exists()
+    }
 
     /// As scenarios and the names of plays have it.
     pub fn name(self) -> &'static str {
@@ -27,6 +36,7 @@ impl Mode {
             Self::Nftables => "nftables",
             Self::Iptables => "iptables",
             Self::IptablesLegacy => "iptables-legacy",
+            Self::Ipvs => "ipvs",
         }
     }
 
@@ -35,6 +45,7 @@ impl Mode {
         match self {
             Self::Nftables => "nftables",
             Self::Iptables | Self::IptablesLegacy => "iptables",
+            Self::Ipvs => "ipvs",
         }
     }
 
@@ -49,7 +60,7 @@ impl Mode {
     /// The program that the names of all others of this mode begin with, in IPv4, if it has any.
     pub(crate) fn program_of_iptables(self) -> Option<&'static str> {
         match self {
-            Self::Nftables => None,
+            Self::Nftables | Self::Ipvs => None,
             Self::Iptables => Some("iptables-nft"),
             Self::IptablesLegacy => Some("iptables-legacy"),
         }
@@ -76,7 +87,7 @@ impl Mode {
     fn program(self, family: Family, suffix: &str) -> String {
         let base = family.pick("iptables", "ip6tables");
         let variant = match self {
-            Self::Nftables | Self::Iptables => "nft",
+            Self::Nftables | Self::Iptables | Self::Ipvs => "nft",
             Self::IptablesLegacy => "legacy",
         };
         format!("{base}-{variant}{suffix}")
@@ -87,6 +98,8 @@ impl Mode {
         const KUBELETS: [&str; 3] = ["KUBE-FIREWALL", "KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
         let is_kube_proxys = |line: &str| match self {
             Self::Nftables => line.ends_with(" kube-proxy"),
+            // Its tables may be those of the nftables mode by now.
+            Self::Ipvs => line.contains(" kube-ipvs0:"),
             Self::Iptables | Self::IptablesLegacy => {
                 let chain = line.strip_prefix(':').and_then(|line| line.split(' ').next());
                 chain.is_some_and(|chain| chain.starts_with("KUBE-") && !KUBELETS.contains(&chain))
@@ -94,6 +107,7 @@ impl Mode {
         };
         let lists = match self {
             Self::Nftables => vec![node.run("nft", &["list", "tables"])?],
+            Self::Ipvs => vec![node.run("ip", &["-o", "link", "show"])?],
             Self::Iptables | Self::IptablesLegacy => Family::ALL
                 .into_iter()
                 .map(|family| node.run(&self.program(family, "-save"), &[]))
@@ -115,6 +129,11 @@ impl Mode {
                 &["nft", "list", "ruleset"],
                 &["iptables-nft-save"],
                 &["ip6tables-nft-save"],
+            ],
+            Self::Ipvs => &[
+                &["nft", "list", "ruleset"],
+                &["cat", "/proc/net/ip_vs", "/proc/net/ip_vs_conn"],
+                &["ip", "address", "show", "dev", "kube-ipvs0"],
             ],
             Self::IptablesLegacy => &[
                 &["nft", "list", "ruleset"],

@@ -125,11 +125,14 @@ fn a_scenario_is_played_in_the_modes_and_families_that_it_names() {
         let plays = plays.map(|(mode, family)| format!("{mode}::{}", family.pick("ipv4", "ipv6")));
         plays.collect::<Vec<_>>().join(" ")
     };
-    let usual = "nftables::ipv4 nftables::ipv6 iptables::ipv4 iptables::ipv6";
+    let usual = "nftables::ipv4 nftables::ipv6 iptables::ipv4 iptables::ipv6 ipvs::ipv4 ipvs::ipv6";
     assert_eq!(plays(""), usual);
     assert_eq!(
         plays("also-in: [iptables-legacy]"),
-        format!("{usual} iptables-legacy::ipv4 iptables-legacy::ipv6")
+        usual.replace(
+            "ipvs::ipv4",
+            "iptables-legacy::ipv4 iptables-legacy::ipv6 ipvs::ipv4"
+        )
     );
     assert_eq!(
         plays("modes: [\"iptables::ipv4\", nftables]\nfamilies: [IPv4]"),

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::{CommitError, iptables, nftables};
+use super::{CommitError, iptables, ipvs, nftables};
 use crate::config::Mode;
 use crate::model::object::Family;
 
@@ -37,9 +37,15 @@ struct Cleaner {
 
 /// All that kube-proxies leave.
 const CLEANERS: &[Cleaner] = &[
+    // Before the tables, which tell what it has to remove.
+    Cleaner {
+        what: "virtual servers of IPVS",
+        used_by: &[Mode::Ipvs],
+        remove: || Ok(ipvs::remove_all()?),
+    },
     Cleaner {
         what: "the nftables tables kube-proxy",
-        used_by: &[Mode::Nftables],
+        used_by: &[Mode::Nftables, Mode::Ipvs],
         remove: || Ok(nftables::remove_tables()?),
     },
     Cleaner {

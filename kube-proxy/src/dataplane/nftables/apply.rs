@@ -67,7 +67,7 @@ impl<'a> Culprits<'a> {
 
 impl Nftables {
     /// [`commit`](crate::dataplane::Dataplane::commit) at a given time.
-    pub(super) fn commit_at(&mut self, now: Instant) -> Result<CommitReport, CommitError> {
+    pub(in crate::dataplane) fn commit_at(&mut self, now: Instant) -> Result<CommitReport, CommitError> {
         let mut report = CommitReport::default();
         let mut programmed = false;
         loop {

@@ -44,11 +44,13 @@ pub(super) enum Entitlement {
         masquerade: bool,
         count: u32,
     },
+    /// What IPVS picks.
+    Ipvs { masquerade: bool },
     /// None: the packet goes on as it is, and `no-endpoint-…` in the filter chains has the last word.
     Nothing,
 }
 
-/// A chain made as needed.
+/// A chain made as needed. Those come first to which others lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Chain {
     /// Picks one of `count` endpoints, and masquerades some sources.
@@ -60,6 +62,8 @@ pub(super) enum Chain {
         /// Clients stay with their endpoint until they were silent for so many seconds.
         affinity: Option<u32>,
     },
+    /// Masquerades some sources and leaves the packet to IPVS.
+    Ipvs { masquerade: Sources },
     /// Tells sources apart, masquerades some of them, and goes to the endpoints that they are entitled to.
     BySource {
         reach: Reach,
@@ -74,7 +78,7 @@ impl Chain {
     /// The chains that this one goes to.
     pub(super) fn leads_to(self) -> impl Iterator<Item = Self> {
         let by_source = match self {
-            Self::Endpoints { .. } => [None; 3],
+            Self::Endpoints { .. } | Self::Ipvs { .. } => [None; 3],
             Self::BySource {
                 reach,
                 pods,
@@ -97,6 +101,9 @@ impl Entitlement {
                 masquerade: Sources::NONE,
                 count,
                 affinity,
+            }),
+            Self::Ipvs { .. } => Some(Chain::Ipvs {
+                masquerade: Sources::NONE,
             }),
             Self::Nothing => None,
         }
@@ -134,6 +141,7 @@ impl fmt::Display for Chain {
                 write!(f, "{}by-source/{pods}/{host}/{outside}", reach.prefix())?;
                 affinity.map_or(Ok(()), |seconds| write!(f, "/affinity-{seconds}s"))
             }
+            Self::Ipvs { masquerade } => write!(f, "ipvs{masquerade}"),
         }
     }
 }
@@ -172,20 +180,30 @@ impl fmt::Display for Sources {
 
 impl fmt::Display for Entitlement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::To {
-            list,
-            masquerade,
-            count,
-        } = self
-        else {
-            return f.write_str("none");
+        let masquerade = match self {
+            Self::To {
+                list: EndpointList::Cluster,
+                masquerade,
+                count,
+            } => {
+                write!(f, "cluster-{count}")?;
+                *masquerade
+            }
+            Self::To {
+                list: EndpointList::Local,
+                masquerade,
+                count,
+            } => {
+                write!(f, "local-{count}")?;
+                *masquerade
+            }
+            Self::Ipvs { masquerade } => {
+                f.write_str("ipvs")?;
+                *masquerade
+            }
+            Self::Nothing => return f.write_str("none"),
         };
-        let list = match list {
-            EndpointList::Cluster => "cluster",
-            EndpointList::Local => "local",
-        };
-        write!(f, "{list}-{count}")?;
-        if *masquerade {
+        if masquerade {
             f.write_str("-masquerade")?;
         }
         Ok(())

@@ -19,6 +19,8 @@ pub struct Config {
     pub families: Vec<Family>,
     /// Serve node ports at the loopback address as well, for processes of this host.
     pub localhost_node_ports: bool,
+    /// IPVS picks the endpoints wherever all sources share a list; the tables do what else there is to do.
+    pub beside_ipvs: bool,
     /// Name of the tables; another one than `kube-proxy` only where something else owns that.
     pub table: String,
 }
@@ -31,6 +33,7 @@ impl Default for Config {
             local_traffic: [LocalTraffic::Unknown, LocalTraffic::Unknown],
             families: Family::ALL.to_vec(),
             localhost_node_ports: true,
+            beside_ipvs: false,
             table: "kube-proxy".to_owned(),
         }
     }
@@ -43,6 +46,7 @@ impl Config {
             local_traffic: &self.local_traffic[family as usize],
             masquerade_mark: self.masquerade_mark,
             localhost_node_ports: self.localhost_node_ports,
+            beside_ipvs: self.beside_ipvs,
         }
     }
 
@@ -51,6 +55,7 @@ impl Config {
         Node {
             knows_pods: Family::ALL.map(|family| self.rules(family).knows_pods()),
             localhost: self.localhost_node_ports,
+            beside_ipvs: self.beside_ipvs,
         }
     }
 }

@@ -22,6 +22,9 @@ pub(super) const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
 pub(super) const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
+/// IPVS takes what goes out at -98, and what comes in at 99.
+const BEFORE_IPVS: i32 = -99;
+const BEHIND_IPVS: i32 = 110;
 /// `IPS_DST_NAT`.
 pub(super) const STATUS_DNAT: u32 = 1 << 5;
 
@@ -50,6 +53,9 @@ impl Rules<'_> {
     /// The chains that the kernel calls. They come last: nothing before them has an effect.
     pub(super) fn base_chains(&self, node_ports: NodePortRules) -> Vec<ChainRules> {
         let mut chains = service_chains();
+        if self.beside_ipvs {
+            chains.extend(around_ipvs());
+        }
         if self.localhost_node_ports {
             chains.extend(self.localhost_base_chains(node_ports.localhost));
         }
@@ -82,6 +88,28 @@ fn service_chains() -> Vec<ChainRules> {
         base("nat-prerouting", "nat", PREROUTING, -100, &[SERVICES]),
         base("nat-output", "nat", OUTPUT, -100, &from_host),
         base("nat-postrouting", "nat", POSTROUTING, 100, &[MASQUERADING]),
+    ]
+}
+
+/// On the way out, what finds no endpoint must not get to IPVS, which may still have some whose connections have yet
+/// to end, and rejects where a policy drops. On the way in, ClusterIPs are addresses of this node where IPVS works:
+/// what it did not take is for a port that no Service has, and must not reach a process of the host.
+fn around_ipvs() -> [ChainRules; 2] {
+    [
+        base(
+            "filter-output-before-ipvs",
+            "filter",
+            OUTPUT,
+            BEFORE_IPVS,
+            &[SERVICE_ENDPOINTS_CHECK],
+        ),
+        base(
+            "filter-input-behind-ipvs",
+            "filter",
+            INPUT,
+            BEHIND_IPVS,
+            &[CLUSTER_IPS_CHECK],
+        ),
     ]
 }
 
@@ -165,6 +193,22 @@ impl Rules<'_> {
             Expr::Constant(FIRST, vec![0; 4]),
             Expr::SetMeta(Meta::Priority, FIRST),
         ];
+        if self.beside_ipvs {
+            let hairpin = [numbered.clone(), itself, self.set_mark()];
+            return vec![
+                rule("", hairpin),
+                rule("session affinity, or IPVS, used it", [numbered, clear]),
+                rule("", [marked, self.clear_mark(), vec![Expr::Masquerade]]),
+                rule(
+                    "",
+                    [
+                        dnat,
+                        self.find(Object::HairpinConnections, Find::Member),
+                        vec![Expr::Masquerade],
+                    ],
+                ),
+            ];
+        }
         vec![
             rule("session affinity used it", [dnat.clone(), numbered, clear]),
             rule("", [marked, self.clear_mark(), vec![Expr::Masquerade]]),

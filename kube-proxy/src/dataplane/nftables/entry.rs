@@ -36,7 +36,7 @@ const LONGEST_COMMENT: usize = 127;
 
 /// A destination address of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Destination {
+pub(in crate::dataplane) enum Destination {
     /// This address.
     Ip(IpAddr),
     /// Those of the node's addresses of this family that accept node ports.
@@ -45,17 +45,17 @@ pub(super) enum Destination {
 
 /// Where traffic for a Service arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Frontend {
-    pub(super) address: Destination,
-    pub(super) protocol: Protocol,
-    pub(super) port: u16,
+pub(in crate::dataplane) struct Frontend {
+    pub(in crate::dataplane) address: Destination,
+    pub(in crate::dataplane) protocol: Protocol,
+    pub(in crate::dataplane) port: u16,
 }
 
 /// Where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Backend {
-    pub(super) ip: IpAddr,
-    pub(super) port: u16,
+pub(in crate::dataplane) struct Backend {
+    pub(in crate::dataplane) ip: IpAddr,
+    pub(in crate::dataplane) port: u16,
 }
 
 impl From<&Endpoint> for Backend {
@@ -129,7 +129,7 @@ pub(super) enum Target {
 }
 
 impl Frontend {
-    pub(super) fn family(&self) -> Family {
+    pub(in crate::dataplane) fn family(&self) -> Family {
         match self.address {
             Destination::Ip(ip) => Family::of(ip),
             Destination::Node(family) => family,

@@ -1,4 +1,5 @@
-//! What a predecessor's table remembers of clients, carried over into the table that replaces it.
+//! What a predecessor's table tells: its node ports, and what it remembers of clients, which is carried over into the
+//! table that replaces it.
 //!
 //! Numbers may mean something else in the new table, so each is read by its meaning: the address, port and
 //! endpoint that it stood for.
@@ -8,6 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::affinity::{GROUP_MASK, is_of_local_list};
+use super::config::Config;
 use super::entry::{Backend, Destination, Frontend, Key, Value};
 use super::kernel::Kernel;
 use super::listed::Element;
@@ -88,6 +90,26 @@ impl Numbers {
     }
 }
 
+/// The node ports in the tables of a kube-proxy; `None` where there are no tables.
+///
+/// # Errors
+/// When the kernel does not list them.
+pub(in crate::dataplane) fn node_ports() -> Result<Option<Vec<(Protocol, u16)>>, CommitError> {
+    let (table, mut kernel) = (Config::default().table, Kernel::default());
+    let mut found: Option<Vec<(Protocol, u16)>> = None;
+    for family in Family::ALL {
+        if kernel.table_exists(family, &table)? {
+            let elements = kernel.elements(family, &table, Object::ServiceNodePorts)?;
+            let ports = elements.iter().filter_map(|element| {
+                let mut key = Fields(&element.key);
+                Some((key.protocol()?, key.port()?))
+            });
+            found.get_or_insert_default().extend(ports);
+        }
+    }
+    Ok(found)
+}
+
 /// Reads an element of one of the two maps of endpoints by number.
 fn place(element: &Element, family: Family, object: Object) -> Option<(Frontend, u32, Backend)> {
     let mut key = Fields(&element.key);
@@ -95,12 +117,9 @@ fn place(element: &Element, family: Family, object: Object) -> Option<(Frontend,
         Object::AffinityEndpoints => Destination::Ip(key.address(family)?),
         _ => Destination::Node(family),
     };
-    let [protocol, ..] = *key.field::<4>()?;
     let frontend = Frontend {
         address,
-        protocol: Protocol::ALL
-            .into_iter()
-            .find(|known| known.number() == protocol)?,
+        protocol: key.protocol()?,
         port: key.port()?,
     };
     let number = u32::from_ne_bytes(*key.field()?);
@@ -136,6 +155,12 @@ impl<'a> Fields<'a> {
             Family::V4 => IpAddr::from(*self.field::<4>()?),
             Family::V6 => IpAddr::from(*self.field::<16>()?),
         })
+    }
+
+    fn protocol(&mut self) -> Option<Protocol> {
+        let [number, ..] = *self.field::<4>()?;
+        let mut all = Protocol::ALL.into_iter();
+        all.find(|known| known.number() == number)
     }
 
     fn port(&mut self) -> Option<u16> {

@@ -78,9 +78,11 @@ use ipnet::IpNet;
 use self::affinity::Groups;
 pub use self::config::Config;
 use self::config::NodePorts;
+pub(super) use self::entry::{Backend, Destination, Frontend};
 use self::entry::{Key, Value};
 pub(super) use self::iptables::remove_chains;
 use self::kernel::Kernel;
+pub(super) use self::memory::node_ports;
 use self::pending::Pending;
 pub(super) use self::takeover::remove_tables;
 use super::{CommitError, CommitReport, Dataplane, NodePortAddresses};
@@ -113,6 +115,13 @@ impl Nftables {
             pending: Pending::default(),
             kernel: Kernel::default(),
         }
+    }
+
+    /// Refuses what no Service takes at an address that is this node's for the Services' sake alone, or no longer.
+    pub(super) fn guard(&mut self, ip: IpAddr, guarded: bool) {
+        let owner = ObjectName::new("", format!("address {ip}"));
+        let entries = guarded.then_some((Key::ClusterIp(ip), Value::Present));
+        self.replace(&owner, None, entries.into_iter().collect());
     }
 
     fn replace(&mut self, owner: &ObjectName, created: Option<i64>, mut entries: Vec<(Key, Value)>) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::affinity::FIRST_NUMBER;
 use super::chain::{Chain, Entitlement, Reach, Sources};
 use super::entry::FIRST_LOCAL_SLOT;
 use super::expr::{Comparison, Expr, Find, Meta, Register, Remember, RouteOf, Verdict};
@@ -49,6 +50,11 @@ impl Rules<'_> {
                     self.by_source(by_source),
                 )
             }
+            Chain::Ipvs { masquerade } => {
+                let mut rules = self.masquerade_rules(masquerade);
+                rules.push(self.leave_to_ipvs());
+                ("IPVS picks the endpoint", rules)
+            }
         };
         ChainRules {
             name: chain.to_string(),
@@ -56,6 +62,16 @@ impl Rules<'_> {
             comment,
             rules,
         }
+    }
+
+    /// `masquerading` cannot see by conntrack's status that IPVS rewrote a packet, and is told so here, in the
+    /// same place where session affinity keeps its numbers.
+    fn leave_to_ipvs(&self) -> Rule {
+        let known = vec![
+            Expr::Constant(FIRST, FIRST_NUMBER.to_ne_bytes().to_vec()),
+            Expr::SetMeta(Meta::Priority, FIRST),
+        ];
+        rule("", [known])
     }
 
     fn random_endpoint(&self, reach: Reach, slot: Field) -> Rule {
@@ -162,7 +178,7 @@ impl Rules<'_> {
 
     fn entitled(&self, comment: &'static str, from: &[Expr], to: (Entitlement, Option<Chain>)) -> Vec<Rule> {
         let mut rules = Vec::new();
-        if let Entitlement::To { masquerade: true, .. } = to.0 {
+        if let Entitlement::To { masquerade: true, .. } | Entitlement::Ipvs { masquerade: true } = to.0 {
             rules.push(rule("masquerade", [from.to_vec(), self.set_mark()]));
         }
         let verdict =

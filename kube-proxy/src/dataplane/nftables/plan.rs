@@ -31,6 +31,7 @@ pub(super) fn plan(
             port,
             knows_pods: node.knows_pods[port.family as usize],
             localhost: node.localhost,
+            beside_ipvs: node.beside_ipvs,
             comment: comment(&name, &port.port_name),
             affinity: None,
             cluster: Seats::default(),
@@ -55,6 +56,8 @@ pub(super) struct Node {
     pub(super) knows_pods: [bool; 2],
     /// Node ports are served on the loopback address.
     pub(super) localhost: bool,
+    /// IPVS picks endpoints of the list that traffic from outside goes to.
+    pub(super) beside_ipvs: bool,
 }
 
 /// One ServicePort being planned.
@@ -62,6 +65,7 @@ struct Port<'a> {
     port: &'a ServicePortView,
     knows_pods: bool,
     localhost: bool,
+    beside_ipvs: bool,
     comment: Box<str>,
     affinity: Option<Affinity>,
     cluster: Seats,
@@ -131,7 +135,8 @@ impl Port<'_> {
         } else {
             outside
         };
-        let by_source = [pods, address.from_host, outside].map(|delivery| self.served(delivery));
+        let host = self.host_delivery(address);
+        let by_source = [pods, host, outside].map(|delivery| self.served(delivery));
         self.refusal(frontend, by_source);
         self.verdicts(frontend, by_source);
         if address.kind == AddressKind::NodePort && self.serves_localhost(by_source) {
@@ -142,6 +147,26 @@ impl Port<'_> {
             self.entries.push((Key::Firewall(frontend), Value::Present));
             let range = |range: &IpNet| (Key::SourceRange(frontend, Box::new(*range)), Value::Present);
             self.entries.extend(ranges.iter().map(range));
+        }
+    }
+
+    /// Beside IPVS a destination is an address of this host, and so the source of what the host sends to it: no
+    /// endpoint could answer to that.
+    fn host_delivery(&self, address: &ServiceAddress) -> Delivery {
+        match address.from_host {
+            Delivery::To { endpoints, .. } if self.beside_ipvs && address.ip.is_some() => Delivery::To {
+                endpoints,
+                masquerade: true,
+            },
+            delivery => delivery,
+        }
+    }
+
+    /// The list that IPVS picks from: one for all sources of an address, so that of whom it is for.
+    fn picked_by_ipvs(&self, [_, _, outside]: [Delivery; 3]) -> Option<EndpointList> {
+        match outside {
+            Delivery::To { endpoints, .. } if self.beside_ipvs => Some(endpoints),
+            _ => None,
         }
     }
 
@@ -178,6 +203,7 @@ impl Port<'_> {
         if used == [false, false] {
             return;
         }
+        let ipvs = self.picked_by_ipvs(by_source);
         let reach = match frontend.address {
             Destination::Ip(_) => Reach::Address,
             Destination::Node(_) => Reach::NodePort,
@@ -187,6 +213,9 @@ impl Port<'_> {
             .find(|list| by_source.iter().all(|delivery| goes_to(*delivery, *list)));
         let affinity = self.affinity.map(|affinity| affinity.seconds);
         let chain = match only {
+            Some(_) if ipvs.is_some() => Chain::Ipvs {
+                masquerade: masqueraded(by_source),
+            },
             Some(list) => Chain::Endpoints {
                 reach,
                 list,
@@ -195,7 +224,7 @@ impl Port<'_> {
                 affinity,
             },
             None => {
-                let [pods, host, outside] = by_source.map(|delivery| self.entitlement(delivery));
+                let [pods, host, outside] = by_source.map(|delivery| self.entitlement(delivery, ipvs));
                 Chain::BySource {
                     reach,
                     pods,
@@ -208,14 +237,18 @@ impl Port<'_> {
         let verdict = self.verdict(Target::Chain(chain));
         self.entries.push((Key::Service(frontend), verdict));
         for (list, used) in lists.into_iter().zip(used) {
-            if used {
+            if used && ipvs != Some(list) {
                 self.slots(frontend, list);
             }
         }
     }
 
-    fn entitlement(&self, delivery: Delivery) -> Entitlement {
+    fn entitlement(&self, delivery: Delivery, ipvs: Option<EndpointList>) -> Entitlement {
         match delivery {
+            Delivery::To {
+                endpoints,
+                masquerade,
+            } if ipvs == Some(endpoints) => Entitlement::Ipvs { masquerade },
             Delivery::To {
                 endpoints,
                 masquerade,

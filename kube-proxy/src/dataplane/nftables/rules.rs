@@ -52,6 +52,8 @@ pub(super) struct Rules<'a> {
     pub(super) masquerade_mark: u32,
     /// Node ports may be served at the loopback address.
     pub(super) localhost_node_ports: bool,
+    /// IPVS picks the endpoints.
+    pub(super) beside_ipvs: bool,
 }
 
 pub(super) fn rule(comment: &'static str, parts: impl IntoIterator<Item = Vec<Expr>>) -> Rule {

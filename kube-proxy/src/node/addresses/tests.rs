@@ -160,3 +160,16 @@ fn an_address_that_stays_is_not_told_again() {
         },
     );
 }
+
+#[test]
+fn what_the_ipvs_mode_adds_for_services_is_no_address_of_the_node() {
+    let namespace = namespace();
+    // The interface is known by its name, whatever it is.
+    ip(
+        &namespace,
+        "link add kube-ipvs0 type veth peer name v9\naddr add 10.96.0.1/32 dev kube-ipvs0\n\
+         addr add 192.0.2.1/32 dev kube-ipvs0\naddr add 192.0.2.1/24 dev v0",
+    );
+    let listed = namespace.enter(list).unwrap().unwrap();
+    assert_eq!(listed, ips("127.0.0.1 ::1 192.0.2.1"));
+}

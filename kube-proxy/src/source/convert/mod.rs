@@ -33,6 +33,8 @@ pub const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
 pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Label that names the zone of a Node.
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
+/// Names a scheduler of IPVS for a Service, in place of the configured one. Other modes do not read it.
+pub const ANNOTATION_IPVS_SCHEDULER: &str = "kube-proxy.kubernetes.io/ipvs-scheduler";
 
 /// Whether a Service is for us: not headless, and not given to another proxy.
 pub fn selects_service(service: &wire::Service) -> bool {

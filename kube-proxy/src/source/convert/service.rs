@@ -1,10 +1,11 @@
 //! Service.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Converted, Interner, Report, parse_cidr, parse_ip};
+use super::{ANNOTATION_IPVS_SCHEDULER, Converted, Interner, Report, parse_cidr, parse_ip};
 use crate::model::object::{
     Family, IpMode, LoadBalancerIngress, ObjectName, Service, ServicePort, ServiceType, TrafficPolicy,
 };
@@ -14,6 +15,9 @@ use crate::source::wire;
 const DEFAULT_AFFINITY_SECONDS: u32 = 10800;
 /// The longest that the API allows: a day.
 const MAX_AFFINITY_SECONDS: i32 = 86400;
+
+/// The longest name of a scheduler that the kernel takes.
+const LONGEST_SCHEDULER: usize = 15;
 
 /// Converts a Service.
 pub fn service(service: &wire::Service, interner: &mut Interner) -> Converted<Service> {
@@ -27,6 +31,7 @@ pub fn service(service: &wire::Service, interner: &mut Interner) -> Converted<Se
         .as_ref()
         .and_then(|meta| meta.creation_timestamp)
         .and_then(|time| time.seconds);
+    object.ipvs_scheduler = ipvs_scheduler(service.metadata.as_ref(), &mut report, interner);
     if let Some(spec) = &service.spec {
         object.service_type = service_type(&spec.service_type, &mut report);
         cluster_ips(spec, &mut object, &mut report);
@@ -57,6 +62,25 @@ pub fn service(service: &wire::Service, interner: &mut Interner) -> Converted<Se
         object.load_balancer_ingress = ingress(&load_balancer.ingress, &mut report);
     }
     report.finish(Some(object))
+}
+
+/// Whether there is such a scheduler the kernel will tell; here only what can be no name is refused.
+fn ipvs_scheduler(
+    meta: Option<&wire::ObjectMeta>,
+    report: &mut Report<'_>,
+    interner: &mut Interner,
+) -> Option<Arc<str>> {
+    let name = wire::value_of(&meta?.annotations, ANNOTATION_IPVS_SCHEDULER)?;
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    if name.is_empty() || name.len() > LONGEST_SCHEDULER || !name.chars().all(is_name) {
+        report.add(
+            format_args!("metadata.annotations[{ANNOTATION_IPVS_SCHEDULER}]"),
+            name,
+            "is not the name of a scheduler of IPVS; the configured one is used",
+        );
+        return None;
+    }
+    Some(interner.intern(name))
 }
 
 fn service_type(text: &str, report: &mut Report<'_>) -> ServiceType {

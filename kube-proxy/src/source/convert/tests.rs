@@ -394,3 +394,24 @@ fn objects_of_others_are_not_selected() {
         assert_eq!(selects_node(&node, "n1"), expected);
     }
 }
+
+#[test]
+fn a_scheduler_of_ipvs_is_named_by_an_annotation() {
+    let named = |name: &str| {
+        let metadata = json!({"name": "web", "annotations": {ANNOTATION_IPVS_SCHEDULER: name, "other": "x"}});
+        let object = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+        let Converted { object, problems } = service(&object, &mut Interner::default());
+        (object.unwrap().ipvs_scheduler, problems.len())
+    };
+    assert_eq!(named("lblcr"), (Some("lblcr".into()), 0));
+    for name in ["", "no scheduler", "far-too-long-for-one", "RR"] {
+        assert_eq!(named(name), (None, 1), "{name}");
+    }
+    assert_eq!(
+        convert_service(json!({}), json!({}))
+            .object
+            .unwrap()
+            .ipvs_scheduler,
+        None
+    );
+}

@@ -35,10 +35,13 @@ pub struct ObjectMeta {
     #[prost(message, repeated, tag = "11")]
     #[serde(deserialize_with = "pairs")]
     pub labels: Vec<Pair>,
+    /// Annotations; see [`value_of`].
+    #[prost(message, repeated, tag = "12")]
+    #[serde(deserialize_with = "pairs")]
+    pub annotations: Vec<Pair>,
 }
 
-/// `metadata` of a watch's bookmark. Of all objects only bookmarks have an annotation that we read, so only here
-/// are annotations decoded (a Service's often hold its whole manifest once more).
+/// `metadata` of a watch's bookmark.
 #[derive(Clone, PartialEq, Eq, prost::Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct BookmarkMeta {

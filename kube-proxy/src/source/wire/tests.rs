@@ -39,7 +39,7 @@ fn a_service_reads_the_same_from_protobuf_and_json() {
         field(6, b"42"),
         field(8, &message(&[number(1, 1_700_000_000), number(2, 0)])),
         field(11, &pair("app", "web")),
-        field(12, &pair("annotation", "skipped")),
+        field(12, &pair("annotation", "x")),
         field(17, b"managed fields, skipped"),
     ]);
     let port = message(&[
@@ -76,7 +76,8 @@ fn a_service_reads_the_same_from_protobuf_and_json() {
         "apiVersion": "v1", "kind": "Service",
         "metadata": {
             "name": "web", "namespace": "default", "resourceVersion": "42", "uid": "skipped",
-            "creationTimestamp": "2023-11-14T22:13:20Z", "labels": {"app": "web"}, "annotations": null,
+            "creationTimestamp": "2023-11-14T22:13:20Z", "labels": {"app": "web"},
+            "annotations": {"annotation": "x"},
         },
         "spec": {
             "ports": [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": "web", "nodePort": 30080}],
@@ -218,7 +219,7 @@ fn null_reads_as_nothing_everywhere() {
         Service::default()
     );
     let null_fields = json!({
-        "metadata": {"name": null, "labels": null, "creationTimestamp": null},
+        "metadata": {"name": null, "labels": null, "annotations": null, "creationTimestamp": null},
         "spec": {"ports": null, "selector": null, "clusterIP": null, "externalIPs": null, "type": null},
     });
     let service: Service = serde_json::from_value(null_fields).unwrap();

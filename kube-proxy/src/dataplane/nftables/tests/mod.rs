@@ -1,6 +1,7 @@
 //! What the tests share: views in few words, and a dataplane in a network namespace of its own.
 
 mod affinity;
+mod beside_ipvs;
 mod changes;
 mod errors;
 mod listing;
@@ -58,6 +59,7 @@ fn view(service: &str, ports: impl IntoIterator<Item = ServicePortView>) -> Serv
         ports,
         conflicts: Vec::new(),
         health_check: None,
+        ipvs_scheduler: None,
     }
 }
 

@@ -14,6 +14,7 @@ fn plan(view: &ServiceView, knows_pods: bool, seated: &Seated) -> Vec<(Key, Valu
     let node = OfNode {
         knows_pods: [knows_pods; 2],
         localhost: true,
+        beside_ipvs: false,
     };
     plan::plan(view, node, seated, Groups::default().of(&view.name, Some(view)))
 }

@@ -80,5 +80,6 @@ pub(super) fn rounding(mode: Mode) -> f64 {
         Mode::Nftables => 1e-9,
         // Ten decimals are written, and the kernel knows 2^31 chances.
         Mode::Iptables => 1e-8,
+        Mode::Ipvs => unreachable!("no rule says what IPVS does"),
     }
 }

@@ -96,6 +96,7 @@ impl Planned {
                 sync_period: Duration::from_secs(30),
                 drops_invalid: setup.drops_invalid,
             }))),
+            Mode::Ipvs => unreachable!("no rule says what IPVS does"),
         }
     }
 

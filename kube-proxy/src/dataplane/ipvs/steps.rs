@@ -1,0 +1,122 @@
+//! How one virtual server gets from what the kernel holds to what is wanted, step by step. Pure.
+
+use std::collections::BTreeMap;
+
+use super::entry::{At, Scheduler, Server, Settings, Weight};
+use crate::dataplane::nftables::Backend;
+
+/// A virtual server as the kernel holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) settings: Settings,
+    /// It has the flags that we would give it, and counts each client for itself.
+    pub(super) is_usual: bool,
+    pub(super) endpoints: BTreeMap<Backend, Weight>,
+}
+
+/// One change to a virtual server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    NewServer(Settings),
+    SetServer(Settings),
+    DeleteServer,
+    NewEndpoint(Backend, Weight),
+    SetEndpoint(Backend, Weight),
+    DeleteEndpoint(Backend),
+}
+
+/// The steps to what is wanted, in order: what comes before what goes, so that there is no moment without endpoints.
+/// Endpoints that may have connections are not deleted, but left without new ones; [`leaves`] tells which.
+pub(super) fn steps(
+    at: At,
+    held: Option<&Held>,
+    wanted: Option<&Server>,
+    fallback: &[Scheduler],
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let Some(wanted) = wanted else {
+        if let Some(held) = held {
+            if at.has_connections() && !held.endpoints.is_empty() {
+                let receiving = held.endpoints.iter().filter(|(_, weight)| **weight != 0);
+                steps.extend(receiving.map(|(backend, _)| Step::SetEndpoint(*backend, 0)));
+            } else {
+                steps.push(Step::DeleteServer);
+            }
+        }
+        return steps;
+    };
+    let settings = possible(&wanted.settings, fallback);
+    match held {
+        None => steps.push(Step::NewServer(settings)),
+        Some(held) if held.settings != settings || !held.is_usual => steps.push(Step::SetServer(settings)),
+        Some(_) => {}
+    }
+    let none = BTreeMap::new();
+    let held = held.map_or(&none, |held| &held.endpoints);
+    for (backend, weight) in &wanted.endpoints {
+        match held.get(backend) {
+            None => steps.push(Step::NewEndpoint(*backend, *weight)),
+            Some(held) if held != weight => steps.push(Step::SetEndpoint(*backend, *weight)),
+            Some(_) => {}
+        }
+    }
+    for (backend, weight) in held {
+        if wants(wanted, backend) {
+            continue;
+        }
+        if !at.has_connections() {
+            steps.push(Step::DeleteEndpoint(*backend));
+        } else if *weight != 0 {
+            steps.push(Step::SetEndpoint(*backend, 0));
+        }
+    }
+    steps
+}
+
+/// The endpoints that stay only until their connections have ended.
+pub(super) fn leaves<'a>(held: &'a Held, wanted: Option<&'a Server>) -> impl Iterator<Item = &'a Backend> {
+    held.endpoints
+        .keys()
+        .filter(move |backend| wanted.is_none_or(|wanted| !wants(wanted, backend)))
+}
+
+/// What the kernel holds after a step.
+pub(super) fn after(held: Option<Held>, step: &Step) -> Option<Held> {
+    match step {
+        Step::NewServer(settings) => Some(Held {
+            settings: settings.clone(),
+            is_usual: true,
+            endpoints: BTreeMap::new(),
+        }),
+        Step::DeleteServer => None,
+        Step::SetServer(settings) => held.map(|held| Held {
+            settings: settings.clone(),
+            is_usual: true,
+            ..held
+        }),
+        Step::NewEndpoint(backend, weight) | Step::SetEndpoint(backend, weight) => held.map(|mut held| {
+            held.endpoints.insert(*backend, *weight);
+            held
+        }),
+        Step::DeleteEndpoint(backend) => held.map(|mut held| {
+            held.endpoints.remove(backend);
+            held
+        }),
+    }
+}
+
+/// The settings without a scheduler that the kernel lacks.
+fn possible(settings: &Settings, lacking: &[Scheduler]) -> Settings {
+    let mut settings = settings.clone();
+    if lacking.contains(&settings.scheduler) {
+        settings.scheduler = Scheduler::round_robin();
+    }
+    settings
+}
+
+fn wants(server: &Server, backend: &Backend) -> bool {
+    server
+        .endpoints
+        .binary_search_by_key(backend, |(wanted, _)| *wanted)
+        .is_ok()
+}
