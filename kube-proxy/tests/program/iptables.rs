@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::time::Duration;
 
 use lab::net::{Family, Lab, Namespace, Topology};
@@ -43,14 +44,24 @@ fn answer_to_nobody(from: &Namespace, to: IpAddr) {
 
 #[test]
 fn what_the_rules_count_is_among_the_metrics() {
+    for legacy in [false, true] {
+        packets_are_counted(legacy);
+    }
+}
+
+fn packets_are_counted(legacy: bool) {
     let lab = Lab::build(&Topology::with_pods(&[("a", 1), ("b", 1)])).unwrap();
     let member = |name: &str| lab.member(name).unwrap();
     let (node, a, b) = (member("node-1"), member("a"), member("b"));
+    if legacy {
+        use_legacy(&node.namespace);
+    }
     let _server = Server::start(b, &[8080]).unwrap();
     let endpoint = b.ip(Family::V4).to_string();
     let manifests = Manifests::new(&[service("web", "10.96.0.10", 30080, &[&endpoint])]);
     let proxy = Proxy::start(&node.namespace, &[MODE, &manifests.argument]);
     proxy.says(IN_FORCE);
+    assert_eq!(proxy.log().contains("program=\"iptables-legacy\""), legacy);
     let counts = |invalid: u64, localhost: u64| {
         let wanted = [
             format!("kubeproxy_iptables_ct_state_invalid_dropped_packets_total {invalid}\n"),
@@ -92,37 +103,43 @@ fn what_the_rules_count_is_among_the_metrics() {
 
 #[test]
 fn while_another_program_holds_the_lock_it_says_so_and_tries_again() {
+    // Each family has a lock of its own here, so that one of them can be held.
+    let other_lock = "export XTABLES_LOCKFILE=\"$LOCK_OF_IPV6\" PATH=/usr/sbin:/usr/bin:/sbin:/bin\n\
+                      exec \"${0##*/}\" \"$@\"";
+    let programs = programs(|name| name.starts_with("ip6tables-legacy").then_some(other_lock));
+    let dir = tempfile::tempdir().unwrap();
+    let locks = ["4", "6"].map(|family| dir.path().join(family));
+    let hold = |lock: &Path| Flock::lock(File::create(lock).unwrap(), FlockArg::LockExclusive).unwrap();
+    let held = hold(&locks[1]);
     let namespace = Namespace::create("locked").unwrap();
     use_legacy(&namespace);
-    let dir = tempfile::tempdir().unwrap();
-    let lock = dir.path().join("lock");
-    let hold = || Flock::lock(File::create(&lock).unwrap(), FlockArg::LockExclusive).unwrap();
-    let held = hold();
     let manifests = Manifests::plain();
-    let command = with_variable(&namespace, "XTABLES_LOCKFILE", &lock);
+    let mut command = with_variable(&namespace, "PATH", programs.path());
+    command.envs([("XTABLES_LOCKFILE", &locks[0]), ("LOCK_OF_IPV6", &locks[1])]);
     let proxy = Proxy::start_as(&namespace, command, &[MODE, &manifests.argument]);
+    let saves = |program: &str, ip: &str| proxy.shows(program, &["-t", "nat"], ip);
+    // The family is not given up for it, and the other one does not wait.
+    saves("iptables-legacy-save", "10.96.0.10");
+    proxy
+        .says("err=\"ip6tables-legacy -w 5 -t mangle -S KUBE-IPTABLES-HINT: another program has held the xtables lock");
+    drop(held);
+    saves("ip6tables-legacy-save", "fd00:96::10");
+    proxy.says(IN_FORCE);
+
+    let held = hold(&locks[0]);
+    manifests.write(&[service("web", "10.96.0.11", 0, &["10.244.0.9"])]);
     let reason = format!(
         "another program has held the xtables lock ({}) for 5 s",
-        lock.display()
+        locks[0].display()
     );
-    proxy.says(&reason);
-    // Neither family is given up for it.
-    drop(held);
-    for (program, ip) in [
-        ("iptables-legacy-save", "10.96.0.10"),
-        ("ip6tables-legacy-save", "fd00:96::10"),
-    ] {
-        proxy.shows(program, &["-t", "nat"], ip);
-    }
-    let held = hold();
-    let before = proxy.log().matches(&reason).count();
-    manifests.write(&[service("web", "10.96.0.11", 0, &["10.244.0.9"])]);
-    proxy.says("Failed to execute iptables-restore; what is in force stays\" err=\"iptables-legacy-restore");
-    assert!(proxy.log().matches(&reason).count() > before);
+    proxy.says(&format!(
+        "Failed to execute iptables-restore; what is in force stays\" \
+         err=\"iptables-legacy-restore -w 5 --noflush --counters: {reason}"
+    ));
     let saved = namespace.run("iptables-legacy-save", &["-t", "nat"]).unwrap();
     assert!(saved.contains("10.96.0.10"), "{saved}");
     drop(held);
-    proxy.shows("iptables-legacy-save", &["-t", "nat"], "10.96.0.11");
+    saves("iptables-legacy-save", "10.96.0.11");
     proxy.says("Sync succeeded again");
     let text = proxy.get(10249, "/metrics");
     let line = "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family=\"IPv4\"}";
@@ -212,13 +229,19 @@ fn what_is_needed_for_anything_at_all_ends_the_program_with_its_name() {
             false,
             without("net_admin"),
             no_variable,
-            "kube-proxy needs CAP_NET_ADMIN",
+            "kube-proxy needs CAP_NET_ADMIN in",
         ),
         (
             true,
             without("net_admin"),
             no_variable,
-            "kube-proxy needs CAP_NET_ADMIN",
+            "kube-proxy needs CAP_NET_ADMIN in",
+        ),
+        (
+            true,
+            without("net_raw"),
+            no_variable,
+            "kube-proxy needs CAP_NET_ADMIN and CAP_NET_RAW in",
         ),
     ] {
         let namespace = Namespace::create("lacking").unwrap();

@@ -41,29 +41,22 @@ fn base(family: Family) -> &'static str {
 
 impl Tools {
     /// The tools that work here for a family: of the two variants the one that the node uses already.
+    ///
+    /// # Errors
+    /// When none works, or when something that may pass hides which one the node uses: a wrong choice would last.
     pub(super) fn detect(family: Family) -> Result<Self, ToolError> {
         let base = base(family);
         let [nft, legacy] = [Variant::Nft, Variant::Legacy].map(|variant| Self {
             name: format!("{base}-{}", variant.suffix()),
             variant,
         });
-        let works = |tools: &Self| tools.list("nat", "POSTROUTING");
+        // Nobody used a table of the legacy variant that is not there; a look by its programs would make it.
         let tables = legacy_tables(family);
-        // Nobody used the legacy variant yet, so nobody uses it; a look by its programs would make its tables.
-        let chosen = if tables.is_empty() {
-            match works(&nft) {
-                Ok(()) => Ok(nft),
-                Err(_) => works(&legacy).map(|()| legacy),
-            }
-        } else {
-            match works(&nft) {
-                Ok(()) if !prefers_legacy(&nft, &legacy, &tables) => Ok(nft),
-                _ => works(&legacy).map(|()| legacy),
-            }
-        };
-        let chosen = match chosen {
-            Ok(chosen) => chosen,
-            Err(_) => Self::unnamed(base)?,
+        let uses_legacy = !nft.works()? || !tables.is_empty() && prefers_legacy(&nft, &legacy, &tables)?;
+        let chosen = match uses_legacy {
+            false => nft,
+            true if legacy.works()? => legacy,
+            true => Self::unnamed(base)?,
         };
         chosen.check_version()?;
         debug!(ip_family = %family, program = chosen.name, "Using iptables");
@@ -121,9 +114,18 @@ impl Tools {
         self.run("", &args, "").map(drop)
     }
 
+    fn works(&self) -> Result<bool, ToolError> {
+        unless_it_passes(self.list("nat", "POSTROUTING"))
+    }
+
     /// One of kubelet's chains is here.
-    fn is_hinted(&self) -> bool {
-        HINTS.iter().any(|hint| self.list("mangle", hint).is_ok())
+    fn is_hinted(&self) -> Result<bool, ToolError> {
+        for hint in HINTS {
+            if unless_it_passes(self.list("mangle", hint))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Reads everything that is in the kernel, line by line.
@@ -150,10 +152,10 @@ impl Tools {
     }
 
     /// How many rules there are; 0 when they cannot be listed.
-    fn rules(&self) -> usize {
+    fn rules(&self) -> Result<usize, ToolError> {
         let mut rules = 0;
         let counted = self.save(&mut |line| rules += usize::from(line.starts_with('-')));
-        if counted.is_ok() { rules } else { 0 }
+        Ok(if unless_it_passes(counted)? { rules } else { 0 })
     }
 
     /// Puts this input in force: up to the first part that ends with COMMIT and is refused, of which nothing is.
@@ -207,12 +209,21 @@ pub(super) fn legacy_tables(family: Family) -> Vec<String> {
 
 /// Whether the node uses the legacy variant, some tables of which are there: where kubelet has its chains, or else where
 /// there are more rules.
-fn prefers_legacy(nft: &Tools, legacy: &Tools, legacy_tables: &[String]) -> bool {
-    if nft.is_hinted() {
-        return false;
+fn prefers_legacy(nft: &Tools, legacy: &Tools, legacy_tables: &[String]) -> Result<bool, ToolError> {
+    if nft.is_hinted()? {
+        return Ok(false);
     }
     let has_mangle = legacy_tables.iter().any(|table| table == "mangle");
-    has_mangle && legacy.is_hinted() || legacy.rules() > nft.rules()
+    Ok(has_mangle && legacy.is_hinted()? || legacy.rules()? > nft.rules()?)
+}
+
+/// Whether something could be done, unless it could not for a reason that may pass and so tells nothing.
+fn unless_it_passes(done: Result<(), ToolError>) -> Result<bool, ToolError> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(error) if error.passes() => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 fn command(program: &str, args: &[&str]) -> Command {

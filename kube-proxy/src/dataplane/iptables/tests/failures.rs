@@ -3,7 +3,7 @@
 use super::programs::{Node, VARIANTS};
 use super::*;
 use crate::dataplane::iptables::restore::Desired;
-use crate::model::object::Family;
+use crate::model::object::{Family, ServiceType};
 use crate::model::testing::{name, service, slice};
 
 #[test]
@@ -44,7 +44,7 @@ fn a_missing_extension_costs_the_services_that_need_it_or_everything() {
     let services = [
         service("ns/sticky", "10.96.0.1", "http/TCP:80").with_affinity(10),
         service("ns/two", "10.96.0.2 fd00:96::2", "http/TCP:80"),
-        service("ns/none", "10.96.0.3", "dns/UDP:53"),
+        service("ns/none", "10.96.0.3", "dns/UDP:53:30053").of_type(ServiceType::NodePort),
     ];
     let slices = [
         slice("ns/sticky-4", "sticky", "http/TCP:8080", &["10.244.1.1"]),
