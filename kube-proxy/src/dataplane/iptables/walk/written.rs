@@ -25,6 +25,13 @@ impl Written {
         }
     }
 
+    /// Whatever is written next, to these tables or to the kernel's, is everything.
+    pub(in crate::dataplane) fn begin_anew(&mut self) {
+        for state in &mut self.dataplane.families {
+            state.full = true;
+        }
+    }
+
     /// What is written in a family.
     pub(in crate::dataplane) fn tables(&self, family: Family) -> &Tables {
         &self.tables[family as usize]

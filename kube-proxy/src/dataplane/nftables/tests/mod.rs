@@ -12,7 +12,6 @@ mod random;
 mod refusals;
 mod service_cidrs;
 mod takeover;
-mod walked;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

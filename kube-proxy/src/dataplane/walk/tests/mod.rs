@@ -6,6 +6,7 @@
 
 mod catalogue;
 pub(in crate::dataplane) mod happenings;
+mod kernel;
 mod modes;
 mod node;
 mod packets;

@@ -10,7 +10,9 @@ use crate::dataplane::iptables::walk::Written;
 use crate::dataplane::nftables::Nftables;
 use crate::dataplane::nftables::walk::Table;
 use crate::dataplane::walk::{Connection, Origin, Packet, Path, Rules, Surroundings, Transport, walk};
-use crate::dataplane::{Dataplane, LocalTraffic, NodePortAddresses, iptables, nftables};
+use crate::dataplane::{
+    CommitError, CommitReport, Dataplane, LocalTraffic, NodePortAddresses, iptables, nftables,
+};
 use crate::model::change::Change;
 use crate::model::cluster::{Cluster, TrafficConfig};
 use crate::model::object::{
@@ -105,6 +107,15 @@ impl Planned {
             Self::Nftables(dataplane) => &mut **dataplane,
             Self::Iptables(written) => &mut written.dataplane,
         }
+    }
+
+    /// Puts all that is planned in force, in the network namespace of this thread.
+    pub(super) fn commit(&mut self) -> Result<CommitReport, CommitError> {
+        if let Self::Iptables(written) = self {
+            written.begin_anew();
+        }
+        let mut report = CommitReport::default();
+        self.dataplane().commit(&mut report).map(|()| report)
     }
 
     /// What the kernel would hold of one family.

@@ -294,7 +294,7 @@ fn what_kubelet_has_is_left_and_not_had_twice() {
     let input = once.chain("filter", "INPUT").unwrap();
     let jumps = input.iter().filter(|rule| rule.text == "-j KUBE-FIREWALL");
     assert_eq!(jumps.count(), 1, "{input:?}");
-    node.dataplane.families[0].full = true;
+    node.begin_anew();
     node.write().unwrap();
     assert_eq!(node.tables(Family::V4), &once, "written a second time");
 }

@@ -229,6 +229,26 @@ fn node_ports_are_served_at_the_chosen_addresses() {
     }
 }
 
+#[test]
+fn where_no_address_is_chosen_there_are_no_node_ports() {
+    let web = service("ns/web", "172.30.0.41 fd00:172:30::41", "p/TCP:80:3001");
+    let slices = [
+        slice("ns/web-4", "web", "p/TCP:80", &["10.180.0.1 local"]),
+        slice("ns/web-6", "web", "p/TCP:80", &["fd00:10:180::1 local"]),
+    ];
+    let setup = Setup {
+        node_port_addresses: [const { NodePortAddresses::Only(Vec::new()) }; 2],
+        ..Setup::default()
+    };
+    let cases = [
+        (CLIENT, "TCP 192.168.0.2:3001", "not ours"),
+        (HOST, "TCP 192.168.1.2:3001", "not ours"),
+        ("2001:db8:2::2", "TCP [2001:db8::2]:3001", "not ours"),
+        (POD, "TCP 172.30.0.41:80", "10.180.0.1:80"),
+    ];
+    expect(&Nodes::with(&setup, [&web], &slices), "", &cases);
+}
+
 /// NodePorts: localhost.
 #[test]
 fn node_ports_are_served_at_the_loopback_address_unless_that_is_switched_off() {

@@ -130,3 +130,41 @@ fn a_node_port_may_be_behind_an_address_that_is_served_already() {
     expect_but(&nodes, "", Difference::NodePortBehindAddress, &behind);
     expect(&nodes, "", &[(CLIENT, "TCP 192.168.1.2:30080", served)]);
 }
+
+#[test]
+fn an_address_comes_before_a_node_port_at_the_same_address() {
+    let by_address = service("ns/one", "172.30.0.41", "p/TCP:30080").with_external_ips(HOST);
+    let by_node_port = service("ns/two", "172.30.0.42", "p/TCP:80:30080");
+    let slices = [("one", "10.180.2.1"), ("two", "10.180.2.2")]
+        .map(|(name, endpoint)| slice(&format!("ns/{name}-a"), name, "p/TCP:80", &[endpoint]));
+    let nodes = Nodes::with(&Setup::default(), [&by_address, &by_node_port], &slices);
+    let cases = [
+        (CLIENT, "TCP 192.168.0.2:30080", "10.180.2.1:80 masqueraded"),
+        (CLIENT, "TCP 192.168.1.2:30080", "10.180.2.2:80 masqueraded"),
+    ];
+    expect(&nodes, "", &cases);
+}
+
+#[test]
+fn a_client_comes_back_to_its_endpoint_by_any_address_of_the_port_and_in_time() {
+    let web = service("ns/web", "172.30.0.41", "p/TCP:80:30080").with_affinity(600);
+    for (mode, mut node) in nodes_of(&web, &["10.180.0.1", "10.180.0.2"]).0 {
+        let seconds = |seconds| std::time::Duration::from_secs(seconds);
+        let packet = node.packet(CLIENT, "TCP 172.30.0.41:80");
+        for first in node.walk(&packet) {
+            let expected = first.outcome.to_string();
+            (node.surroundings.memory, node.surroundings.now) = (first.memory, seconds(599));
+            let second = node.walk(&node.packet(CLIENT, "TCP 192.168.0.2:30080")).remove(0);
+            assert_eq!(second.outcome.to_string(), expected, "{mode}");
+            node.surroundings.memory = second.memory;
+            for (now, expected) in [
+                (1198, expected.as_str()),
+                (1200, "10.180.0.1:80 10.180.0.2:80 masqueraded"),
+            ] {
+                node.surroundings.now = seconds(now);
+                assert_eq!(text(&node.walk(&packet)), expected, "{mode}, after {now} s");
+            }
+            (node.surroundings.memory, node.surroundings.now) = (Memory::new(), seconds(0));
+        }
+    }
+}
