@@ -44,9 +44,14 @@ pub fn remove_all() -> Result<(), CommitError> {
 fn ours<'a>(kernel: &'a Kernel, node_ports: Option<&'a [(Protocol, u16)]>) -> impl Iterator<Item = At> + 'a {
     let is_node_port = move |at: &At| match node_ports {
         Some(node_ports) => node_ports.contains(&(at.protocol, at.port)),
-        None => !kernel.addresses.is_empty() && NODE_PORTS.contains(&at.port),
+        None => NODE_PORTS.contains(&at.port),
     };
-    let all = kernel.servers.keys().copied();
+    // Without addresses of ours there was no kube-proxy: whoever else balances by IPVS is left alone.
+    let all = kernel
+        .servers
+        .keys()
+        .filter(|_| !kernel.addresses.is_empty())
+        .copied();
     all.filter(move |at| kernel.addresses.contains(&at.ip) || is_node_port(at))
 }
 

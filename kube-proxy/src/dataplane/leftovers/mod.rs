@@ -6,8 +6,8 @@
 //! masquerading; what they refuse or drop is addressed to a Service, and no packet still is once it has an endpoint.
 //! `--cleanup` removes all of it ([`remove_all`]).
 //!
-//! What a mode leaves is in the list of [`CLEANERS`], one line each. Established connections go on: how they are
-//! translated is in conntrack, not in rules.
+//! What a mode leaves is in the list of [`CLEANERS`], one line each. Established connections go on, since how
+//! they are translated is in conntrack, not in rules; all but those through IPVS, which end with their virtual server.
 
 pub(super) mod chains;
 #[cfg(test)]
