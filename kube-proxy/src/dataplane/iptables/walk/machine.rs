@@ -30,7 +30,7 @@ impl Rules for Tables {
             Hook::Prerouting => ("PREROUTING", &["mangle", "nat"]),
             Hook::Input => ("INPUT", &["mangle", "filter", "nat"]),
             Hook::Forward => ("FORWARD", &["mangle", "filter"]),
-            Hook::Output => ("OUTPUT", &["mangle", "filter", "nat"]),
+            Hook::Output => ("OUTPUT", &["mangle", "nat", "filter"]),
             Hook::Postrouting => ("POSTROUTING", &["mangle", "nat"]),
         };
         for table in tables {
