@@ -58,11 +58,13 @@ pub(super) fn measure(program: &str, ground: &Ground, within: Duration) -> Resul
 
 /// The rules without the matches that need counters, which a node without kube-proxy does not have.
 fn without_counters(saved: &str) -> String {
-    const MATCH: &str = " -m nfacct --nfacct-name ";
+    // The name comes behind two blanks.
+    const MATCH: &str = " -m nfacct --nfacct-name";
     let mut text = String::with_capacity(saved.len());
     for line in saved.lines() {
         match line.split_once(MATCH) {
             Some((before, rest)) => {
+                let rest = rest.trim_start();
                 text.push_str(before);
                 text.push_str(rest.find(' ').map_or("", |end| &rest[end..]));
             }
