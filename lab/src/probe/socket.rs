@@ -37,6 +37,19 @@ pub(super) fn connect(socket: &OwnedFd, to: SocketAddr) -> nix::Result<()> {
     nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to))
 }
 
+/// Connects and waits for the end of that: the error that it ended with, if any. `None`: it did not end in time.
+pub(super) fn connected(
+    socket: &OwnedFd,
+    to: SocketAddr,
+    deadline: Deadline,
+) -> io::Result<Option<Result<(), Errno>>> {
+    match connect(socket, to) {
+        Err(Errno::EINPROGRESS) if !deadline.wait(socket, PollFlags::POLLOUT)? => Ok(None),
+        Err(Errno::EINPROGRESS) => Ok(Some(pending_error(socket)?.map_or(Ok(()), Err))),
+        ended => Ok(Some(ended)),
+    }
+}
+
 /// The next source port, none twice in 28,000 requests: conntrack remembers UDP flows for minutes, and a request
 /// from a port that was used before would follow an old entry instead of the rules.
 pub(super) fn unused_port() -> u16 {

@@ -11,7 +11,7 @@ use nix::sys::socket::{MsgFlags, SockProtocol, SockType, send, setsockopt, socko
 use std::os::fd::AsRawFd;
 
 use super::Outcome;
-use super::socket::{Deadline, connect, open, outcome_of, pending_error};
+use super::socket::{Deadline, connected, open, outcome_of};
 
 /// Connects, asks, reads the answer, closes.
 pub(super) fn request(to: SocketAddr, timeout: Duration) -> io::Result<Outcome> {
@@ -26,19 +26,10 @@ pub(super) fn request(to: SocketAddr, timeout: Duration) -> io::Result<Outcome> 
 pub(super) fn establish(to: SocketAddr, deadline: Deadline) -> io::Result<Result<OwnedFd, Outcome>> {
     let socket = open(to.ip(), SockType::Stream, Some(SockProtocol::Tcp))?;
     setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
-    let error = match connect(&socket, to) {
-        Ok(()) => None,
-        Err(Errno::EINPROGRESS) => {
-            if !deadline.wait(&socket, PollFlags::POLLOUT)? {
-                return Ok(Err(Outcome::Timeout));
-            }
-            pending_error(&socket)?
-        }
-        Err(error) => Some(error),
-    };
-    match error {
-        None => Ok(Ok(socket)),
-        Some(error) => outcome_of(&socket, error).map(Err).ok_or_else(|| error.into()),
+    match connected(&socket, to, deadline)? {
+        None => Ok(Err(Outcome::Timeout)),
+        Some(Ok(())) => Ok(Ok(socket)),
+        Some(Err(error)) => outcome_of(&socket, error).map(Err).ok_or_else(|| error.into()),
     }
 }
 

@@ -1,41 +1,33 @@
 //! The kernel settings without which IPVS does not do what Services need. What another hand set stays set when this
 //! process ends: the connections that count on it live on.
 
-use std::fs;
-use std::path::Path;
-
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::Config;
+use crate::node::sysctl;
 
 /// What is always set. (Upstream's `conn_reuse_mode` is for kernels before 5.9, which lack what the rules need.)
-const ALWAYS: [(&str, &str); 4] = [
+const ALWAYS: [(&str, u64); 4] = [
     // Conntrack learns of what IPVS rewrites, and so masquerading and the rules about new connections work.
-    ("net/ipv4/vs/conntrack", "1"),
+    ("net/ipv4/vs/conntrack", 1),
     // A packet to an endpoint that is gone makes its client choose anew.
-    ("net/ipv4/vs/expire_nodest_conn", "1"),
+    ("net/ipv4/vs/expire_nodest_conn", 1),
     // A client that stays with an endpoint which gets no new connections chooses anew.
-    ("net/ipv4/vs/expire_quiescent_template", "1"),
-    ("net/ipv4/ip_forward", "1"),
+    ("net/ipv4/vs/expire_quiescent_template", 1),
+    ("net/ipv4/ip_forward", 1),
 ];
 /// No answers about the addresses of Services to those who ask for their hardware address.
-const STRICT_ARP: [(&str, &str); 2] = [
-    ("net/ipv4/conf/all/arp_ignore", "1"),
-    ("net/ipv4/conf/all/arp_announce", "2"),
+const STRICT_ARP: [(&str, u64); 2] = [
+    ("net/ipv4/conf/all/arp_ignore", 1),
+    ("net/ipv4/conf/all/arp_announce", 2),
 ];
 
 /// Sets what differs.
 pub(super) fn set(config: &Config) {
     let strict: &[_] = if config.strict_arp { &STRICT_ARP } else { &[] };
     for (name, value) in ALWAYS.iter().chain(strict) {
-        let path = Path::new("/proc/sys").join(name);
-        let before = fs::read_to_string(&path).unwrap_or_default();
-        if before.trim() == *value {
-            continue;
-        }
-        match fs::write(&path, value) {
-            Ok(()) => debug!(sysctl = name, value, before = before.trim(), "Set sysctl"),
-            Err(err) => warn!(sysctl = name, value, %err, "Cannot set a sysctl that IPVS needs"),
+        if let Err(err) = sysctl::set(name, *value) {
+            warn!(sysctl = name, value, %err, "Cannot set a sysctl that IPVS needs");
         }
     }
 }

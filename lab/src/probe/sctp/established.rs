@@ -6,11 +6,10 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use nix::poll::PollFlags;
 use nix::sys::socket::{SockProtocol, SockType, SockaddrStorage, bind, setsockopt, sockopt};
 use std::os::fd::AsRawFd;
 
-use super::super::socket::{Deadline, connect, open, outcome_of, pending_error, unused_port};
+use super::super::socket::{Deadline, connect, connected, open, outcome_of, unused_port};
 use super::super::{Outcome, RefusedBy, tcp};
 
 /// A port from which to associate, and the association as long as there is one: when it breaks, the next request makes
@@ -65,20 +64,11 @@ fn establish(from: SocketAddr, to: SocketAddr, deadline: Deadline) -> io::Result
     };
     setsockopt(&socket, sockopt::Linger, &abort)?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
-    let error = match connect(&socket, to) {
-        Ok(()) => None,
-        Err(Errno::EINPROGRESS) => {
-            if !deadline.wait(&socket, PollFlags::POLLOUT)? {
-                return Ok(Err(Outcome::Timeout));
-            }
-            pending_error(&socket)?
-        }
-        Err(error) => Some(error),
-    };
-    match error {
-        None => Ok(Ok(socket)),
-        Some(Errno::ECONNREFUSED) => Ok(Err(Outcome::Refused(refused_by(&socket, to)))),
-        Some(error) => outcome_of(&socket, error).map(Err).ok_or_else(|| error.into()),
+    match connected(&socket, to, deadline)? {
+        None => Ok(Err(Outcome::Timeout)),
+        Some(Ok(())) => Ok(Ok(socket)),
+        Some(Err(Errno::ECONNREFUSED)) => Ok(Err(Outcome::Refused(refused_by(&socket, to)))),
+        Some(Err(error)) => outcome_of(&socket, error).map(Err).ok_or_else(|| error.into()),
     }
 }
 
