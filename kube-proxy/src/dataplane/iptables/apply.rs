@@ -12,7 +12,7 @@ use super::failure::ToolError;
 use super::restore::{Desired, Restore};
 use super::runs::removal;
 use super::saved::{Comparison, Saved};
-use super::tools::Tools;
+use super::tools::{Tools, Variant};
 use super::{Config, Iptables, State};
 use crate::dataplane::retry::Retry;
 use crate::dataplane::{CommitError, CommitReport, Refusal};
@@ -188,7 +188,10 @@ impl State {
         let written = loop {
             let desired = self.desired(ledger, &left_out);
             let mut saved = compare(tools, &desired)?;
-            let (restore, done) = write(tools, &desired, &mut saved, report);
+            let (restore, done) = write(&desired, &mut saved, tools.variant(), |text| {
+                report.messages += 1;
+                tools.restore(text)
+            });
             let Err(error) = done else {
                 self.remove_stale(tools, &saved, report);
                 break restore;
@@ -268,16 +271,15 @@ fn compare(tools: &Tools, desired: &Desired<'_>) -> Result<Saved, CommitError> {
 }
 
 /// Writes what differs, in as many runs as it takes. Returns what was written last, and whether that was refused.
-fn write(
-    tools: &Tools,
+pub(super) fn write<E>(
     desired: &Desired<'_>,
     saved: &mut Saved,
-    report: &mut CommitReport,
-) -> (Restore, Result<(), ToolError>) {
+    variant: Variant,
+    mut restore: impl FnMut(&str) -> Result<(), E>,
+) -> (Restore, Result<(), E>) {
     let mut written = BTreeMap::new();
-    for run in desired.runs(saved, tools.variant()) {
-        report.messages += 1;
-        if let Err(error) = tools.restore(&run.restore.text) {
+    for run in desired.runs(saved, variant) {
+        if let Err(error) = restore(&run.restore.text) {
             return (run.restore, Err(error));
         }
         for (table, rules) in &run.restore.written {
@@ -287,8 +289,7 @@ fn write(
     }
     let mut last = desired.full(saved);
     last.follows(&written);
-    report.messages += 1;
-    let done = tools.restore(&last.text);
+    let done = restore(&last.text);
     (last, done)
 }
 

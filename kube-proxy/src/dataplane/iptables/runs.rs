@@ -268,8 +268,10 @@ pub(super) fn removal(stale: &BTreeSet<String>, variant: Variant) -> Vec<Restore
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::iptables::tests::applied::Applied;
+    use crate::dataplane::iptables::name::belongs_to_a_service;
     use crate::dataplane::iptables::tests::{config, planned};
+    use crate::dataplane::iptables::walk::Tables;
+    use crate::model::object::Family;
     use crate::model::testing::{service, slice};
 
     #[test]
@@ -307,37 +309,54 @@ mod tests {
         let dataplane = planned(config(), &services, &slices);
         let none = BTreeSet::new();
         let desired = dataplane.families[0].desired(&dataplane.ledger, &none);
-        let mut at_once = Applied::default();
-        at_once.restore(&desired.full(&Saved::default()).text);
+        let mut at_once = Tables::new(Family::V4);
+        at_once.restore(&desired.full(&Saved::default()).text).unwrap();
         for variant in [Variant::Nft, Variant::Legacy] {
             let sizes = Sizes { commit: 15, run: 40 };
-            let mut applied = Applied::default();
+            let mut tables = Tables::new(Family::V4);
             let mut saved = Saved::default();
             let runs: Vec<_> = desired.runs_of(&saved, variant, sizes).collect();
             assert!(runs.len() > 4, "{variant:?}: {}", runs.len());
             for run in runs {
-                applied.restore(&run.restore.text);
-                assert!(!applied.leads_to_services(), "{variant:?}");
+                tables.restore(&run.restore.text).unwrap();
+                assert!(tables.compared(&desired).is_out_of_force(), "{variant:?}");
                 run.note(&mut saved);
             }
-            applied.restore(&desired.full(&saved).text);
-            assert_eq!(applied, at_once, "{variant:?}");
+            tables.restore(&desired.full(&saved).text).unwrap();
+            assert_eq!(tables, at_once, "{variant:?}");
 
             // A successor finds everything in force, half of it as it was wanted once.
-            let mut applied = at_once.clone();
-            applied.add_to_every_second("KUBE-S", "-j ACCEPT");
-            let mut saved = applied.compared(&desired);
+            let mut tables = at_once.clone();
+            tables
+                .restore(&a_rule_more_in_every_second_chain(&tables))
+                .unwrap();
+            let mut saved = tables.compared(&desired);
             let runs: Vec<_> = desired.runs_of(&saved, variant, sizes).collect();
             assert!(runs.len() > 1, "{variant:?}");
             for run in runs {
                 assert_eq!(run.shared, [], "{variant:?}: what is in force is not emptied");
-                applied.restore(&run.restore.text);
-                assert!(applied.leads_to_services(), "{variant:?}");
+                tables.restore(&run.restore.text).unwrap();
+                assert!(!tables.compared(&desired).is_out_of_force(), "{variant:?}");
                 run.note(&mut saved);
             }
-            applied.restore(&desired.full(&saved).text);
-            assert_eq!(applied, at_once, "{variant:?}");
+            tables.restore(&desired.full(&saved).text).unwrap();
+            assert_eq!(tables, at_once, "{variant:?}");
         }
+    }
+
+    /// What another hand might tell `iptables-restore`.
+    fn a_rule_more_in_every_second_chain(tables: &Tables) -> String {
+        let saved = tables.save();
+        let chains = saved.lines().filter_map(|line| line.strip_prefix(":KUBE-S"));
+        let names = chains
+            .filter_map(|chain| chain.split_once(' '))
+            .map(|(name, _)| name);
+        let of_services = names.filter(|name| belongs_to_a_service(&format!("KUBE-S{name}")));
+        let rules: String = of_services
+            .step_by(2)
+            .map(|name| format!("-A KUBE-S{name} -j ACCEPT\n"))
+            .collect();
+        format!("*nat\n{rules}COMMIT\n")
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What the tests share: clusters in few words, and a dataplane that knows pods.
 
-pub(super) mod applied;
 mod counting;
 mod failures;
 mod programs;

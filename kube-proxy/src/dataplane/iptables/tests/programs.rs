@@ -7,7 +7,7 @@ use lab::net::Namespace;
 use super::*;
 use crate::dataplane::CommitReport;
 use crate::dataplane::iptables::entry::{Key, Shared};
-use crate::dataplane::iptables::tools::{Tools, Variant};
+use crate::dataplane::iptables::tools::{Tools, Variant, legacy_tables};
 use crate::model::object::ServiceType;
 use crate::model::testing::{name, service, slice};
 
@@ -373,15 +373,9 @@ fn a_service_that_is_refused_is_left_out_and_named_and_everything_else_is_in_for
 fn looking_for_the_variant_makes_no_table_of_the_other_one() {
     let mut node = Node::new("nft");
     node.commit();
-    let names = node
-        .namespace
-        .enter(|| std::fs::read_to_string("/proc/net/ip_tables_names"))
-        .unwrap();
-    assert_eq!(names.unwrap_or_default(), "");
-    assert!(
-        node.namespace
-            .enter(|| Tools::detect(Family::V4))
-            .unwrap()
-            .is_ok()
-    );
+    let made = |node: &Node| node.namespace.enter(|| legacy_tables(Family::V4)).unwrap();
+    assert_eq!(made(&node), [""; 0]);
+    let looked = node.namespace.run("iptables-legacy", &["-t", "nat", "-S"]);
+    looked.unwrap();
+    assert_eq!(made(&node), ["nat"]);
 }

@@ -19,4 +19,5 @@ mod tests;
 mod words;
 mod written;
 
+pub(in crate::dataplane::iptables) use self::tables::Tables;
 pub(in crate::dataplane) use self::written::Written;

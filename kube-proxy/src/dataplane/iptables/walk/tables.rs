@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, bail, ensure};
 
 use super::rule::{Rule, Target};
+use crate::dataplane::iptables::restore::Desired;
+use crate::dataplane::iptables::saved::{Comparison, Saved};
 use crate::model::object::Family;
 
 /// `XT_EXTENSION_MAXNAMELEN`, without the zero at the end.
@@ -30,7 +32,7 @@ pub(in crate::dataplane) struct Tables {
 
 impl Tables {
     /// Those of a machine that has no rules.
-    pub(super) fn new(family: Family) -> Self {
+    pub(in crate::dataplane::iptables) fn new(family: Family) -> Self {
         let chains = |names: &[&str]| -> Chains {
             names
                 .iter()
@@ -50,7 +52,7 @@ impl Tables {
     }
 
     /// As `iptables-save` lists them, but for the ways in which it writes some options otherwise.
-    pub(super) fn save(&self) -> String {
+    pub(in crate::dataplane::iptables) fn save(&self) -> String {
         let mut text = String::new();
         for (table, chains) in &self.tables {
             text += &format!("*{table}\n");
@@ -67,11 +69,18 @@ impl Tables {
         text
     }
 
+    /// How they differ from what is wanted.
+    pub(in crate::dataplane::iptables) fn compared(&self, desired: &Desired<'_>) -> Saved {
+        let mut comparison = Comparison::with(desired);
+        self.save().lines().for_each(|line| comparison.line(line));
+        comparison.end()
+    }
+
     /// Carries a text out. Each table is changed as a whole or not at all.
     ///
     /// # Errors
     /// When the program or the kernel would refuse a line, or the walker does not know what it means.
-    pub(super) fn restore(&mut self, text: &str) -> anyhow::Result<()> {
+    pub(in crate::dataplane::iptables) fn restore(&mut self, text: &str) -> anyhow::Result<()> {
         let mut open: Option<(&'static str, Chains)> = None;
         for (number, line) in (1..).zip(text.lines()) {
             let done = match (&mut open, line) {

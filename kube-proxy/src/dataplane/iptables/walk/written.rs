@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::tables::Tables;
+use crate::dataplane::iptables::apply::write;
 use crate::dataplane::iptables::changed::Changed;
-use crate::dataplane::iptables::saved::Comparison;
 use crate::dataplane::iptables::tools::Variant;
 use crate::dataplane::iptables::{Config, Iptables};
 use crate::model::object::Family;
@@ -47,14 +47,8 @@ impl Written {
         for (state, tables) in self.dataplane.families.iter_mut().zip(&mut self.tables) {
             let desired = state.desired(ledger, &none);
             if state.full {
-                let mut comparison = Comparison::with(&desired);
-                tables.save().lines().for_each(|line| comparison.line(line));
-                let mut saved = comparison.end();
-                for run in desired.runs(&saved, Variant::Nft) {
-                    tables.restore(&run.restore.text)?;
-                    run.note(&mut saved);
-                }
-                tables.restore(&desired.full(&saved).text)?;
+                let mut saved = tables.compared(&desired);
+                write(&desired, &mut saved, Variant::Nft, |text| tables.restore(text)).1?;
             } else {
                 tables.restore(&desired.partial(&state.changed).text)?;
             }
