@@ -24,6 +24,8 @@ use nix::unistd::Pid;
 pub struct Namespace {
     name: Arc<str>,
     file: Arc<File>,
+    /// What the programs of iptables-legacy lock here. Those of a machine share one file, so labs would wait for each other.
+    lock: Arc<File>,
 }
 
 impl Namespace {
@@ -41,9 +43,11 @@ impl Namespace {
             maker.join().unwrap_or_else(|cause| panic::resume_unwind(cause))
         });
         let file = made.with_context(|| format!("make the network namespace {name}: is this root?"))?;
+        let lock = tempfile::tempfile().context("make a lock for iptables")?;
         Ok(Self {
             name: name.into(),
             file: Arc::new(file),
+            lock: Arc::new(lock),
         })
     }
 
@@ -55,7 +59,7 @@ impl Namespace {
     /// A path to the namespace, valid as long as this process lives and this value exists. `ip` and `nsenter
     /// --net=` take it.
     pub fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
+        path(&self.file)
     }
 
     /// Runs something inside, on a thread of its own. Sockets made there belong to the namespace for good and
@@ -73,10 +77,11 @@ impl Namespace {
         })
     }
 
-    /// A command that will run inside. Unlike `ip netns exec` this changes nothing but the network: `/sys` and
-    /// the cgroups stay as they are.
+    /// A command that will run inside. Unlike `ip netns exec` this changes nothing but the network, and the lock of
+    /// iptables-legacy: `/sys` and the cgroups stay as they are.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
+        command.env("XTABLES_LOCKFILE", path(&self.lock));
         let file = Arc::clone(&self.file);
         let enter = move || Ok(setns(&*file, CloneFlags::CLONE_NEWNET)?);
         #[expect(unsafe_code, reason = "pre_exec has no safe counterpart")]
@@ -137,6 +142,11 @@ impl Namespace {
         })?
         .with_context(|| format!("in {}", self.name))
     }
+}
+
+/// Where other processes find a file that this one has open.
+fn path(file: &File) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
 }
 
 /// A process that ends with this value, and with the lab's process however that ends.
