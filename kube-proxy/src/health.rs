@@ -31,6 +31,8 @@ struct State {
 pub struct Report {
     /// The last successful sync.
     pub synced: Option<Timestamp>,
+    /// How long the first of the changes that are not in force has waited.
+    pub waiting: Option<Duration>,
     /// Nothing waits for too long.
     pub healthy: bool,
     /// The node should get traffic from outside.
@@ -81,6 +83,7 @@ impl Health {
         let waiting = state.queued.map(|queued| now.saturating_duration_since(queued));
         Report {
             synced: state.synced,
+            waiting,
             healthy: waiting.is_none_or(|waiting| waiting < self.patience),
             eligible: state.eligible,
         }

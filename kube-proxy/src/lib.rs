@@ -14,7 +14,7 @@
 //! | [`proxy`] | the loop between them, on a thread of its own |
 //! | [`conntrack`] | the tracked flows that a change made stale, for all modes; on a thread of its own |
 //! | [`node`] | what this node is called, which addresses it has, and settings of its kernel |
-//! | [`health`], [`metrics`], [`server`], [`events`] | what others are told about this proxy |
+//! | [`health`], [`metrics`], [`status`], [`server`], [`events`] | what others are told about this proxy |
 //! | [`oneshot`] | what the program does instead, when asked to: clean up, initialise, write its configuration |
 //! | [`logging`], [`path_watch`], `netlink` | log lines; changes of files; how the kernel is spoken to |
 //!
@@ -37,3 +37,4 @@ pub mod path_watch;
 pub mod proxy;
 pub mod server;
 pub mod source;
+pub mod status;

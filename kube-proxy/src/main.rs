@@ -1,16 +1,22 @@
 //! Parse, build, run: all the wiring of the program.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use kube_proxy::cli::{self, Command, Flags};
-use kube_proxy::config::{self, Loaded};
+use kube_proxy::config::{self, Current, Loaded};
 use kube_proxy::health::Health;
+use kube_proxy::logging::Levels;
 use kube_proxy::metrics::Metrics;
+use kube_proxy::node::privileges::{self, Capabilities};
 use kube_proxy::proxy::{self, Setup};
+use kube_proxy::server::About;
 use kube_proxy::source::Source;
+use kube_proxy::status::{self, Status};
 use kube_proxy::{dataplane, events, logging, node, oneshot, server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -25,6 +31,7 @@ fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);
     let text = match cli::parse(arguments.map(|argument| argument.to_string_lossy().into_owned())) {
         Ok(Command::Run(flags)) => return run(&flags),
+        Ok(Command::Status { address, json }) => return show_status(address, json),
         Ok(Command::Help) => cli::help(),
         Ok(Command::Version { raw }) => cli::version(raw),
         Err(error) => {
@@ -37,7 +44,26 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Shows what the proxy at an address does; a failure when it is not healthy, or not there.
+fn show_status(address: SocketAddr, json: bool) -> ExitCode {
+    let shown = status::ask(address).and_then(|answer| {
+        let report = status::read(&answer)?;
+        let text = if json { answer } else { status::text(&report) };
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        Ok(report.healthy)
+    });
+    match shown {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn run(flags: &Flags) -> ExitCode {
+    privileges::use_permitted();
     let loaded = match config::load(flags, oneshot::choose_mode(flags)) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -45,8 +71,13 @@ fn run(flags: &Flags) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    logging::start(loaded.config.verbosity);
+    let levels = logging::start(&loaded.config.logging);
     info!(version = env!("CARGO_PKG_VERSION"), "Version info");
+    if loaded.config.logging.verbosity >= 1 {
+        for (name, value) in &flags.values {
+            info!(target: logging::PLAIN, "FLAG: --{name}={value:?}");
+        }
+    }
     oneshot::log_chosen_mode(flags, &loaded);
     for note in &loaded.notes {
         warn!("{note}");
@@ -58,7 +89,7 @@ fn run(flags: &Flags) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let ended = runtime.block_on(work(loaded));
+        let ended = runtime.block_on(work(flags, loaded, levels));
         // A credential plugin that hangs must not hold up the end.
         runtime.shutdown_background();
         ended
@@ -73,11 +104,15 @@ fn failed(err: &anyhow::Error) -> ExitCode {
 
 /// Runs everything until one part ends. Rules stay in the kernel however that happens: the next proxy takes
 /// over from them.
-async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
+async fn work(flags: &Flags, loaded: Loaded, levels: Levels) -> anyhow::Result<ExitCode> {
+    let configz = Arc::new(Mutex::new(loaded.in_effect()?));
+    let Loaded { config, file, .. } = loaded;
+    let started = jiff::Timestamp::now();
     let node_name: Arc<str> = node::name(config.hostname_override.as_deref())?.into();
     node::set_oom_score_adj(config.oom_score_adj);
     let metrics = Arc::new(Metrics::new()?);
-    let source = Source::new(&config.source, &node_name)?;
+    metrics.set_features(&config.features.all())?;
+    let source = Source::new(&config.source, &node_name, Arc::clone(&metrics))?;
     // Without an API server there is nobody to announce a Node, or its end.
     let with_api = matches!(source, Source::Api { .. });
     let health = Arc::new(Health::new(config.sync_period, !with_api));
@@ -86,6 +121,11 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
     let (recorder, recorded) = events::recorder();
     recorder.started();
     let (health_checks, checks) = server::health_checks();
+    let status = Arc::new(Status::new(&config, &node_name, Arc::clone(&health)));
+    node::sysctl::set_conntrack(&config.conntrack);
+    let remove_others = dataplane::leftovers::remover(config.mode);
+    // What is started after this, threads and programs, has no more than this.
+    privileges::give_up_all_but(Capabilities::of_proxy(&config)).context("cannot give up capabilities")?;
     let setup = Setup {
         config: config.clone(),
         node_name,
@@ -93,19 +133,35 @@ async fn work(Loaded { config, file, .. }: Loaded) -> anyhow::Result<ExitCode> {
         node_patience: if with_api { NODE_PATIENCE } else { Duration::ZERO },
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
+        status: Arc::clone(&status),
         health_checks,
-        remove_others: dataplane::leftovers::begin_to_remove_others,
+        remove_others,
+    };
+    let about = About {
+        mode: config.mode,
+        features: config.features,
+        configz: Arc::clone(&configz),
+        flags: flags.values.clone(),
+        started,
+        levels: config.profiling.then(|| levels.clone()),
+        status,
+    };
+    let current = Current {
+        file,
+        flags: flags.clone(),
+        config: config.clone(),
+        levels,
+        told: configz,
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    node::sysctl::set_conntrack(&config.conntrack);
     let looping = proxy::spawn(setup, changes, dataplane::open)?;
     let endless = tokio::select! {
         ended = looping => return ended.map(|()| ExitCode::SUCCESS),
-        never = source.run(Arc::clone(&metrics), sender, recorded) => match never {},
+        never = source.run(sender, recorded) => match never {},
         never = watching => match never {},
-        ended = server::run(&config, health, metrics, checks, recorder) => ended,
-        ended = config::changed(file) => ended,
+        ended = server::run(&config, health, metrics, about, checks, recorder) => ended,
+        ended = config::changed(current) => ended,
         // As a shell reports a program that a signal ended, which is what upstream's kube-proxy does.
         _ = terminate.recv() => return Ok(ExitCode::from(128 + 15)),
         _ = interrupt.recv() => return Ok(ExitCode::from(128 + 2)),

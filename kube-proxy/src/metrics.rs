@@ -1,10 +1,13 @@
-//! The metrics that kube-proxy exposes, by upstream's names where upstream has them.
+//! The metrics that kube-proxy exposes, by upstream's names where upstream has them. Those of its process are in
+//! `process`.
+
+mod process;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, exponential_buckets,
+    Counter, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder, exponential_buckets,
 };
 
 /// All metrics, registered once; handles are cheap to use from any thread.
@@ -27,8 +30,17 @@ pub struct Metrics {
     pub sync_last: GaugeVec,
     /// When a sync was last wanted, by `ip_family`.
     pub sync_queued: GaugeVec,
+    /// Seconds from what made an EndpointSlice change until that was in force, by `ip_family`.
+    pub network_programming: HistogramVec,
+    /// ServicePorts whose policy is Local and whose endpoints are all on other nodes, by `traffic_policy` and
+    /// `ip_family`.
+    pub no_local_endpoints: IntGaugeVec,
     /// Failed syncs of the nftables mode, by `ip_family`.
     pub nftables_sync_failures: IntCounterVec,
+    /// Chains without use that could not be deleted for now, by `ip_family`.
+    pub nftables_cleanup_failures: IntCounterVec,
+    /// How often what is in force was found changed by another hand.
+    pub drift: IntCounter,
     /// Failed syncs of the iptables mode, by `ip_family`.
     pub iptables_restore_failures: IntCounterVec,
     /// Those of them that were to write only what had changed, by `ip_family`; everything is written then.
@@ -61,6 +73,19 @@ pub struct Metrics {
     pub healthz: IntCounterVec,
     /// Answers of `/livez` by `code`.
     pub livez: IntCounterVec,
+    /// Requests to the API server, by `code` (or `<error>`), `host` and `method`.
+    pub client_requests: IntCounterVec,
+    /// Seconds until the answers began, by `host` and `verb`.
+    pub client_duration: HistogramVec,
+}
+
+/// What moves a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It may go either way.
+    Gauge,
 }
 
 impl Metrics {
@@ -71,7 +96,7 @@ impl Metrics {
     #[rustfmt::skip] // A table: one metric, one line.
     pub fn new() -> Result<Self, prometheus::Error> {
         let new = Register(Registry::new());
-        Ok(Self {
+        let metrics = Self {
             api_failures: new.counters("api_failures_total", "Failed requests to the Kubernetes API server", &["resource", "reason"])?,
             api_watching: new.keep(IntGaugeVec::new(opts("api_watching", "Whether the watch of a resource delivers"), &["resource"])?)?,
             sync_duration: new.seconds("sync_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds")?,
@@ -79,6 +104,10 @@ impl Metrics {
             sync_partial_duration: new.seconds("sync_partial_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds for partial resyncs")?,
             sync_last: new.gauges("sync_proxy_rules_last_timestamp_seconds", "The last time proxy rules were successfully synced")?,
             sync_queued: new.gauges("sync_proxy_rules_last_queued_timestamp_seconds", "The last time a sync of proxy rules was queued")?,
+            network_programming: new.histogram("kubeproxy_network_programming_duration_seconds", "In Cluster Network Programming Latency in seconds", &network_programming_buckets(), &["ip_family"])?,
+            no_local_endpoints: new.keep(IntGaugeVec::new(opts("sync_proxy_rules_no_local_endpoints_total", "Number of services with a Local traffic policy and no endpoints"), &["traffic_policy", "ip_family"])?)?,
+            nftables_cleanup_failures: new.counters("sync_proxy_rules_nftables_cleanup_failures_total", "Cumulative proxy nftables cleanup failures", &["ip_family"])?,
+            drift: new.counter("drift_total", "How often another hand had changed what is in force")?,
             nftables_sync_failures: new.counters("sync_proxy_rules_nftables_sync_failures_total", "Cumulative proxy nftables sync failures", &["ip_family"])?,
             iptables_restore_failures: new.counters("sync_proxy_rules_iptables_restore_failures_total", "Cumulative proxy iptables restore failures", &["ip_family"])?,
             iptables_partial_restore_failures: new.counters("sync_proxy_rules_iptables_partial_restore_failures_total", "Cumulative proxy iptables partial restore failures", &["ip_family"])?,
@@ -96,12 +125,54 @@ impl Metrics {
             manifests_broken: new.gauge("manifests_broken", "Documents of the manifests that cannot be used")?,
             healthz: new.counters("proxy_healthz_total", "Cumulative proxy healthz HTTP status", &["code"])?,
             livez: new.counters("proxy_livez_total", "Cumulative proxy livez HTTP status", &["code"])?,
+            client_requests: new.keep(IntCounterVec::new(Opts::new("rest_client_requests_total", "Requests to the API server"), &["code", "host", "method"])?)?,
+            client_duration: new.histogram("rest_client_request_duration_seconds", "Request latency in seconds", &REQUEST_BUCKETS, &["host", "verb"])?,
             registry: new.0,
-        })
+        };
+        metrics.read_process()?;
+        metrics.set_build_info()?;
+        Ok(metrics)
     }
 
-    /// Registers a counter that is read whenever somebody asks for the text, on that thread. It has no series while
-    /// `read` has no number.
+    /// The constants: what this program is, under the labels by which Kubernetes' components tell it.
+    fn set_build_info(&self) -> Result<(), prometheus::Error> {
+        let opts = Opts::new(
+            "kubernetes_build_info",
+            "A constant 1, labelled with what was built",
+        );
+        let labels = [
+            ("build_date", ""),
+            ("compiler", "rustc"),
+            ("git_commit", ""),
+            ("git_tree_state", ""),
+            ("git_version", concat!("v", env!("CARGO_PKG_VERSION"))),
+            ("go_version", ""),
+            ("major", env!("CARGO_PKG_VERSION_MAJOR")),
+            ("minor", env!("CARGO_PKG_VERSION_MINOR")),
+            ("platform", PLATFORM),
+        ];
+        let info = labels
+            .into_iter()
+            .fold(opts, |opts, (name, value)| opts.const_label(name, value));
+        let info = IntGauge::with_opts(info)?;
+        info.set(1);
+        self.registry.register(Box::new(info))
+    }
+
+    /// Tells which feature gates are on.
+    ///
+    /// # Errors
+    /// When it was told before (a defect).
+    pub fn set_features(&self, features: &[Feature]) -> Result<(), prometheus::Error> {
+        let opts = Opts::new("kubernetes_feature_enabled", "Whether a feature gate is on");
+        let enabled = IntGaugeVec::new(opts, &["name", "stage"])?;
+        for Feature { name, stage, on } in features {
+            enabled.with_label_values(&[name, stage]).set((*on).into());
+        }
+        self.registry.register(Box::new(enabled))
+    }
+
+    /// Registers a counter that the kernel keeps; see [`Self::read_value`].
     ///
     /// # Errors
     /// When there is a metric of that name.
@@ -111,11 +182,25 @@ impl Metrics {
         help: &str,
         read: impl Fn() -> Option<u64> + Send + Sync + 'static,
     ) -> Result<(), prometheus::Error> {
-        let opts = opts(name, help);
-        let described = IntCounter::with_opts(opts.clone())?;
+        let read = move || read().map(|number| number as f64);
+        self.read_value(&format!("kubeproxy_{name}"), help, Kind::Counter, read)
+    }
+
+    /// Registers a value that is read whenever somebody asks for the text, on that thread. It has no series while
+    /// `read` has no number. `name` is the whole name.
+    fn read_value(
+        &self,
+        name: &str,
+        help: &str,
+        kind: Kind,
+        read: impl Fn() -> Option<f64> + Send + Sync + 'static,
+    ) -> Result<(), prometheus::Error> {
+        let opts = Opts::new(name, help);
+        let described = Gauge::with_opts(opts.clone())?;
         self.registry.register(Box::new(ReadAtScrape {
             opts,
             described,
+            kind,
             read,
         }))
     }
@@ -129,26 +214,68 @@ impl Metrics {
     }
 }
 
-/// A counter that something else keeps.
+/// A feature gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// Its name.
+    pub name: &'static str,
+    /// `ALPHA`, `BETA`, or empty when it is general.
+    pub stage: &'static str,
+    /// Whether it is on.
+    pub on: bool,
+}
+
+/// The operating system and architecture, as Kubernetes names them.
+const PLATFORM: &str = if cfg!(target_arch = "x86_64") {
+    "linux/amd64"
+} else if cfg!(target_arch = "aarch64") {
+    "linux/arm64"
+} else {
+    "linux"
+};
+
+/// Bounds of client-go's latencies, in seconds.
+const REQUEST_BUCKETS: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
+
+/// Bounds of the time that a change takes on its way through the cluster, in seconds.
+fn network_programming_buckets() -> Vec<f64> {
+    let seconds = (1..60).chain((60..120).step_by(5)).chain((120..=300).step_by(30));
+    [0.0, 0.25, 0.5]
+        .into_iter()
+        .chain(seconds.map(f64::from))
+        .collect()
+}
+
+/// A value that something else keeps.
 struct ReadAtScrape<R> {
     opts: Opts,
-    /// Never counts; it knows how the counter is described.
-    described: IntCounter,
+    /// Never set; it knows how the value is described.
+    described: Gauge,
+    kind: Kind,
     read: R,
 }
 
-impl<R: Fn() -> Option<u64> + Send + Sync> Collector for ReadAtScrape<R> {
+impl<R: Fn() -> Option<f64> + Send + Sync> Collector for ReadAtScrape<R> {
     fn desc(&self) -> Vec<&Desc> {
         self.described.desc()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let read = (self.read)().and_then(|number| {
-            let counter = IntCounter::with_opts(self.opts.clone()).ok()?;
-            counter.inc_by(number);
-            Some(counter.collect())
-        });
-        read.unwrap_or_default()
+        let Some(value) = (self.read)() else {
+            return Vec::new();
+        };
+        let opts = self.opts.clone();
+        let families = match self.kind {
+            Kind::Counter => Counter::with_opts(opts).map(|counter| {
+                counter.inc_by(value);
+                counter.collect()
+            }),
+            Kind::Gauge => Gauge::with_opts(opts).map(|gauge| {
+                gauge.set(value);
+                gauge.collect()
+            }),
+        };
+        families.unwrap_or_default()
     }
 }
 
@@ -179,9 +306,20 @@ impl Register {
 
     /// A histogram of seconds by `ip_family`, 1 ms to 16 s.
     fn seconds(&self, name: &str, help: &str) -> Result<HistogramVec, prometheus::Error> {
-        let opts = HistogramOpts::new(format!("kubeproxy_{name}"), help);
-        let opts = opts.buckets(exponential_buckets(0.001, 2.0, 15)?);
-        self.keep(HistogramVec::new(opts, &["ip_family"])?)
+        let buckets = exponential_buckets(0.001, 2.0, 15)?;
+        self.histogram(&format!("kubeproxy_{name}"), help, &buckets, &["ip_family"])
+    }
+
+    /// A histogram with these bounds; `name` is the whole name.
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+        labels: &[&str],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.keep(HistogramVec::new(opts, labels)?)
     }
 }
 

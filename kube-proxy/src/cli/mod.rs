@@ -5,18 +5,30 @@ mod flags;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use self::flags::{Does, FLAGS, Flag, Takes};
 use crate::config::duration::parse_duration;
+
+/// Where the metrics server listens unless told.
+const METRICS_PORT: u16 = 10249;
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
     /// Be a proxy.
     Run(Box<Flags>),
+    /// Show what a running proxy does.
+    Status {
+        /// Where its metrics server listens.
+        address: SocketAddr,
+        /// As JSON, not as text.
+        json: bool,
+    },
     /// Print the help.
     Help,
     /// Print the version.
@@ -27,7 +39,7 @@ pub enum Command {
 }
 
 /// The flags of a run.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Flags {
     /// `--config`.
     pub config: Option<PathBuf>,
@@ -46,6 +58,14 @@ pub struct Flags {
     /// The fields that flags set, shaped as a KubeProxyConfiguration. With `--config`, only those that
     /// override the file.
     pub settings: Value,
+    /// `--healthz-port`, deprecated.
+    pub healthz_port: Option<u16>,
+    /// `--metrics-port`, deprecated.
+    pub metrics_port: Option<u16>,
+    /// Every flag with its value, given or default, as a flag writes it.
+    pub values: BTreeMap<&'static str, String>,
+    /// Deprecated flags that were given.
+    pub deprecated: Vec<&'static str>,
     /// Flags that have no effect: because `--config` was given, or at all.
     pub ignored: Vec<&'static str>,
 }
@@ -77,7 +97,11 @@ pub enum UsageError {
 /// # Errors
 /// When a flag is unknown or malformed, or an argument belongs to no flag.
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, UsageError> {
-    let given = split(arguments.into_iter())?;
+    let mut arguments = arguments.into_iter().peekable();
+    if arguments.next_if(|first| first == "status").is_some() {
+        return status(arguments);
+    }
+    let given = split(arguments)?;
     if given.iter().any(|(flag, _)| flag.name == "help") {
         return Ok(Command::Help);
     }
@@ -91,10 +115,18 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Usa
         .any(|(flag, value)| flag.name == "config" && !value.is_empty());
     let mut flags = Flags {
         settings: Value::Object(Map::new()),
+        values: FLAGS
+            .iter()
+            .map(|flag| (flag.name, flag.default.to_owned()))
+            .collect(),
         ..Flags::default()
     };
     for (flag, text) in given {
         let value = flag.value(&text)?;
+        flags.values.insert(flag.name, text.clone());
+        if flag.hidden {
+            flags.deprecated.push(flag.name);
+        }
         match flag.does {
             Does::Sets(_) if has_config => flags.ignored.push(flag.name),
             Does::Sets(fields) | Does::Overrides(fields) => {
@@ -103,10 +135,50 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Usa
                 }
             }
             Does::Nothing => flags.ignored.push(flag.name),
+            Does::Itself if flag.hidden && has_config => flags.ignored.push(flag.name),
             Does::Itself => flags.take(flag.name, text, value == Value::Bool(true)),
         }
     }
     Ok(Command::Run(Box::new(flags)))
+}
+
+/// Reads what stands behind `status`.
+fn status(mut arguments: impl Iterator<Item = String>) -> Result<Command, UsageError> {
+    let mut address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), METRICS_PORT);
+    let mut json = false;
+    while let Some(argument) = arguments.next() {
+        let (name, value) = match argument.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (argument.as_str(), None),
+        };
+        let known = match name {
+            "--metrics-bind-address" | "--output" | "-o" => name,
+            "-h" | "--help" => return Ok(Command::Help),
+            _ => match name.strip_prefix("--") {
+                Some(name) => return Err(UsageError::UnknownFlag(name.to_owned())),
+                None => return Err(UsageError::Positional(vec![argument])),
+            },
+        };
+        let value = value.or_else(|| arguments.next());
+        let value = value.ok_or_else(|| UsageError::NeedsArgument(known.to_owned()))?;
+        let refuse = |problem| UsageError::InvalidArgument {
+            flag: known.to_owned(),
+            value: value.clone(),
+            problem,
+        };
+        match (known, value.as_str()) {
+            ("--metrics-bind-address", text) => {
+                let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, METRICS_PORT));
+                address = alone
+                    .or_else(|_| text.parse())
+                    .map_err(|_| refuse("must be IP or IP:port"))?;
+            }
+            (_, "json") => json = true,
+            (_, "text") => json = false,
+            _ => return Err(refuse("must be text or json")),
+        }
+    }
+    Ok(Command::Status { address, json })
 }
 
 impl Flags {
@@ -121,6 +193,9 @@ impl Flags {
             "manifests" => self.manifests = text.map(PathBuf::from),
             "service-cluster-ip-range" => self.service_cluster_ip_range = text,
             "master" => self.master = text,
+            // Their numbers are checked already.
+            "healthz-port" => self.healthz_port = text.and_then(|port| port.parse().ok()),
+            "metrics-port" => self.metrics_port = text.and_then(|port| port.parse().ok()),
             _ => {}
         }
     }
@@ -228,6 +303,10 @@ impl Flag {
             Takes::Bool => parse_bool(text)
                 .ok_or_else(|| refuse("must be true or false"))?
                 .into(),
+            Takes::Port => text
+                .parse::<u16>()
+                .map_err(|_| refuse("must be a port number"))?
+                .into(),
             Takes::Integer => text
                 .parse::<i32>()
                 .map_err(|_| refuse("must be a whole number"))?
@@ -243,6 +322,17 @@ impl Flag {
                 text.into()
             }
             Takes::List => text.split(',').filter(|item| !item.is_empty()).collect(),
+            Takes::Modules => {
+                let mut modules = Vec::new();
+                for entry in text.split(',').filter(|entry| !entry.is_empty()) {
+                    let (pattern, verbosity) = entry
+                        .split_once('=')
+                        .and_then(|(pattern, number)| Some((pattern, number.parse::<u32>().ok()?)))
+                        .ok_or_else(|| refuse("must be pattern=N,..."))?;
+                    modules.push(json!({"filePattern": pattern, "verbosity": verbosity}));
+                }
+                Value::Array(modules)
+            }
             Takes::Gates => {
                 let mut gates = Map::new();
                 for gate in text.split(',').filter(|gate| !gate.is_empty()) {
@@ -295,9 +385,9 @@ pub fn version(raw: bool) -> String {
 pub fn help() -> String {
     let mut text = String::from(
         "kube-proxy turns what the Kubernetes API says about Services and EndpointSlices into this node's \
-         kernel, so that\nService addresses reach their endpoints.\n\nUsage:\n  kube-proxy [flags]\n\nFlags:\n",
+         kernel, so that\nService addresses reach their endpoints.\n\nUsage:\n  kube-proxy [flags]\n  kube-proxy status [--metrics-bind-address IP:PORT] [-o json]   what the running one does\n\nFlags:\n",
     );
-    for flag in FLAGS {
+    for flag in FLAGS.iter().filter(|flag| !flag.hidden) {
         let letter = flag
             .short
             .map_or("    ".to_owned(), |letter| format!("-{letter}, "));
@@ -309,12 +399,16 @@ pub fn help() -> String {
         let name = match flag.takes {
             Takes::Bool => flag.name.to_owned(),
             Takes::Text => format!("{} TEXT", flag.name),
-            Takes::Integer => format!("{} INT", flag.name),
+            Takes::Integer | Takes::Port => format!("{} INT", flag.name),
             Takes::Number => format!("{} NUMBER", flag.name),
             Takes::Duration => format!("{} DURATION", flag.name),
-            Takes::List | Takes::Gates => format!("{} LIST", flag.name),
+            Takes::List | Takes::Gates | Takes::Modules => format!("{} LIST", flag.name),
         };
-        text.push_str(&format!("{star} {letter}--{name:<44} {}\n", flag.help));
+        let default = match flag.default {
+            "" | "false" | "[]" => String::new(),
+            default => format!(" (default {default})"),
+        };
+        text.push_str(&format!("{star} {letter}--{name:<44} {}{default}\n", flag.help));
     }
     text
 }

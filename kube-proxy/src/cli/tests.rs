@@ -50,6 +50,14 @@ fn every_spelling_of_a_flag_sets_its_field() {
             json!({"clusterCIDR": "10.244.0.0/16"}),
         ),
         ("--cleanup=false --boot-id-file x", json!({})),
+        (
+            "--vmodule=proxy=4,re*=2 --vmodule a=1",
+            json!({"logging": {"vmodule": [
+                {"filePattern": "proxy", "verbosity": 4}, {"filePattern": "re*", "verbosity": 2},
+                {"filePattern": "a", "verbosity": 1},
+            ]}}),
+        ),
+        ("--healthz-port=1 --metrics-port=2", json!({})),
         ("--oom-score-adj=-5", json!({"oomScoreAdj": -5})),
     ];
     for (line, settings) in table {
@@ -80,6 +88,23 @@ fn a_command_line_that_upstream_refuses_is_refused_in_its_words() {
             "--conntrack-udp-timeout=5",
             "invalid argument \"5\" for \"--conntrack-udp-timeout\" flag: must be a duration like 1h30m or 250ms",
         ),
+        (
+            "--vmodule=a",
+            "invalid argument \"a\" for \"--vmodule\" flag: must be pattern=N,...",
+        ),
+        (
+            "--healthz-port=65536",
+            "invalid argument \"65536\" for \"--healthz-port\" flag: must be a port number",
+        ),
+        (
+            "status -o yaml",
+            "invalid argument \"yaml\" for \"-o\" flag: must be text or json",
+        ),
+        (
+            "status --metrics-bind-address",
+            "flag needs an argument: --metrics-bind-address",
+        ),
+        ("status --nope", "unknown flag: --nope"),
         (
             "serve",
             "\"kube-proxy\" does not take any arguments, got [\"serve\"]",
@@ -142,6 +167,43 @@ fn help_and_version_win_over_everything_else() {
     assert!(matches!(parse("--version=raw"), Command::Version { raw: true }));
     assert!(matches!(parse("--version=false"), Command::Run(_)));
     assert!(help().lines().any(|line| line.contains("--manifests TEXT")));
+}
+
+#[test]
+fn the_status_of_a_running_proxy_is_asked_for_where_its_metrics_are() {
+    let parse = |line: &str| parse(line.split_whitespace().map(str::to_owned)).unwrap();
+    for (line, at, as_json) in [
+        ("status", "127.0.0.1:10249", false),
+        ("status -o json", "127.0.0.1:10249", true),
+        (
+            "status --metrics-bind-address=10.0.0.1 --output=text",
+            "10.0.0.1:10249",
+            false,
+        ),
+        ("status --metrics-bind-address [::1]:9 -o=json", "[::1]:9", true),
+    ] {
+        match parse(line) {
+            Command::Status { address, json } => {
+                assert_eq!((address.to_string().as_str(), json), (at, as_json))
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_value_is_what_was_given_or_the_default() {
+    let values = run("--masquerade_all -v 3").values;
+    for (name, value) in [
+        ("masquerade-all", "true"),
+        ("v", "3"),
+        ("conntrack-min", "131072"),
+        ("config", ""),
+    ] {
+        assert_eq!(values[name], value, "{name}");
+    }
+    assert_eq!(values.len(), FLAGS.len());
+    assert!(!help().contains("healthz-port") && help().contains("(default 0.0.0.0:10256)"));
 }
 
 #[test]

@@ -9,7 +9,9 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::file::{KubeProxyConfiguration, ModeSection, Period};
-use super::{Config, ConfigError, Conntrack, DetectLocal, Ipvs, Mode, NodePorts, Source, ipvs};
+use super::{
+    Config, ConfigError, Conntrack, DetectLocal, Features, Ipvs, Mode, NodePorts, Source, ipvs, logging,
+};
 use crate::cli::Flags;
 use crate::model::object::Family;
 use crate::source::api::ClientOptions;
@@ -39,7 +41,7 @@ const IPVS: &str = "KubeProxyIPVSConfiguration";
 const NFTABLES: &str = "KubeProxyNFTablesConfiguration";
 
 /// Gates that upstream has locked to true.
-const LOCKED_GATES: [&str; 3] = [
+pub(super) const LOCKED_GATES: [&str; 3] = [
     "MultiCIDRServiceAllocator",
     "NFTablesProxyMode",
     "PreferSameTrafficDistribution",
@@ -53,6 +55,19 @@ impl Problems {
     pub(super) fn invalid(&mut self, path: &str, value: impl Debug, problem: &str) {
         self.0.push(format!(
             "KubeProxyConfiguration.{path}: Invalid value: {value:?}: {problem}"
+        ));
+    }
+
+    /// Something that may not be set.
+    pub(super) fn forbidden(&mut self, path: &str, problem: &str) {
+        self.0
+            .push(format!("KubeProxyConfiguration.{path}: Forbidden: {problem}"));
+    }
+
+    /// Something that is missing.
+    pub(super) fn required(&mut self, path: &str, problem: &str) {
+        self.0.push(format!(
+            "KubeProxyConfiguration.{path}: Required value: {problem}"
         ));
     }
 
@@ -134,8 +149,25 @@ pub(super) fn check(
         source: source(file, flags, &mut problems),
         hostname_override: hostname_override(file, &mut problems),
         node_ip_override: bind_address.filter(|ip| !ip.is_unspecified()),
-        healthz_address: server("HealthzBindAddress", healthz, 10256, &mut problems),
-        metrics_address: server("MetricsBindAddress", metrics, 10249, &mut problems),
+        healthz_address: match flags.healthz_port {
+            Some(0) => None,
+            port => Some(server(
+                "HealthzBindAddress",
+                healthz,
+                port.unwrap_or(10256),
+                &mut problems,
+            )),
+        },
+        metrics_address: match flags.metrics_port {
+            // There is no proxy without it, whatever the port.
+            Some(0) => server("MetricsBindAddress", "", 0, &mut problems),
+            port => server(
+                "MetricsBindAddress",
+                metrics,
+                port.unwrap_or(10249),
+                &mut problems,
+            ),
+        },
         bind_address_hard_fail: file.bind_address_hard_fail.unwrap_or_default(),
         detect_local: detect_local(file, &mut problems),
         node_port_addresses: node_ports(mode, file, &mut problems),
@@ -146,8 +178,9 @@ pub(super) fn check(
             Mode::Ipvs => ipvs::check(file, &mut problems),
             Mode::Iptables | Mode::Nftables => Ipvs::default(),
         },
-        sync_period: sync_period(name, &section, &mut problems),
-        allow_external_ips: allow_external_ips(file, &mut problems),
+        sync_period: sync_period(name, &section, flags, &mut problems),
+        features: features(file, &mut problems),
+        profiling: file.enable_profiling.unwrap_or_default(),
         oom_score_adj: problems.within(
             "OOMScoreAdj",
             file.oom_score_adj.unwrap_or(DEFAULT_OOM_SCORE_ADJ),
@@ -155,17 +188,33 @@ pub(super) fn check(
             1000,
         ),
         conntrack: conntrack(file, &mut problems),
-        verbosity: file
-            .logging
-            .as_ref()
-            .and_then(|logging| logging.verbosity)
-            .unwrap_or(0),
+        logging: logging::check(file, &mut problems),
     };
+    check_unused(file, flags, &mut problems);
     if problems.0.is_empty() {
         Ok(config)
     } else {
         Err(ConfigError::Invalid(problems.0))
     }
+}
+
+/// Fields that have no effect here, but values that upstream refuses.
+fn check_unused(file: &KubeProxyConfiguration, flags: &Flags, problems: &mut Problems) {
+    if is_zero_flag(file.config_sync_period, flags) {
+        problems.invalid("ConfigSyncPeriod", "0s", "must be greater than 0");
+    }
+    if let Some(version) = text(&file.show_hidden_metrics_for_version).filter(|version| *version != "1.35") {
+        problems.invalid(
+            "ShowHiddenMetricsForVersion",
+            version,
+            "must be omitted or have the value '1.35': only the previous minor version is allowed",
+        );
+    }
+}
+
+/// Zero from the command line is zero, where in a file it means the default.
+fn is_zero_flag(period: Option<Period>, flags: &Flags) -> bool {
+    flags.config.is_none() && period.is_some_and(|Period(given)| given.is_zero())
 }
 
 /// A text that says something.
@@ -346,7 +395,10 @@ fn masquerade_bit(section: &str, bit: Option<i32>, problems: &mut Problems) -> u
     u8::try_from(bit).unwrap_or_default()
 }
 
-fn sync_period(name: &str, section: &ModeSection, problems: &mut Problems) -> Duration {
+fn sync_period(name: &str, section: &ModeSection, flags: &Flags, problems: &mut Problems) -> Duration {
+    if is_zero_flag(section.sync_period, flags) {
+        problems.invalid(&format!("{name}.SyncPeriod"), "0s", "must be greater than 0");
+    }
     let or = |given: Option<Period>, default| match given {
         Some(Period(given)) if !given.is_zero() => given,
         _ => default,
@@ -363,7 +415,7 @@ fn sync_period(name: &str, section: &ModeSection, problems: &mut Problems) -> Du
     period
 }
 
-fn allow_external_ips(file: &KubeProxyConfiguration, problems: &mut Problems) -> bool {
+fn features(file: &KubeProxyConfiguration, problems: &mut Problems) -> Features {
     let gates = file.feature_gates.clone().unwrap_or_default();
     for gate in LOCKED_GATES {
         if gates.get(gate) == Some(&false) {
@@ -374,7 +426,12 @@ fn allow_external_ips(file: &KubeProxyConfiguration, problems: &mut Problems) ->
             );
         }
     }
-    gates.get("AllowServiceExternalIPs").copied().unwrap_or(true)
+    let is_on = |gate| gates.get(gate).copied().unwrap_or(true);
+    Features {
+        allow_external_ips: is_on("AllowServiceExternalIPs"),
+        statusz: is_on("ComponentStatusz"),
+        flagz: is_on("ComponentFlagz"),
+    }
 }
 
 /// Null means the default here, and zero means to leave a setting alone.

@@ -27,17 +27,6 @@ pub(super) fn without_effect(file: &KubeProxyConfiguration) -> Option<String> {
         connection.burst.is_some_and(|burst| burst != 0 && burst != 10),
     );
 
-    let logging = file.logging.clone().unwrap_or_default();
-    name(
-        "logging.format",
-        filled(&logging.format) && logging.format.as_deref() != Some("text"),
-    );
-    name(
-        "logging.vmodule",
-        logging.vmodule.is_some_and(|patterns| !patterns.is_empty()),
-    );
-
-    name("enableProfiling", file.enable_profiling == Some(true));
     name(
         "showHiddenMetricsForVersion",
         filled(&file.show_hidden_metrics_for_version),
@@ -46,8 +35,10 @@ pub(super) fn without_effect(file: &KubeProxyConfiguration) -> Option<String> {
     name("nftables.minSyncPeriod", differs(nftables.min_sync_period, 1));
     name("configSyncPeriod", differs(file.config_sync_period, 15 * 60));
 
-    const HEEDED: [&str; 4] = [
+    const HEEDED: [&str; 6] = [
         "AllowServiceExternalIPs",
+        "ComponentFlagz",
+        "ComponentStatusz",
         "MultiCIDRServiceAllocator",
         "NFTablesProxyMode",
         "PreferSameTrafficDistribution",

@@ -69,8 +69,16 @@ pub(crate) struct Logging {
     pub(super) flush_frequency: Option<Value>,
     pub(crate) verbosity: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) vmodule: Option<Vec<Value>>,
+    pub(crate) vmodule: Option<Vec<FileVerbosity>>,
     pub(super) options: Option<Value>,
+}
+
+/// An entry of `logging.vmodule`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct FileVerbosity {
+    pub(crate) file_pattern: String,
+    pub(crate) verbosity: u32,
 }
 
 /// `ipvs`.

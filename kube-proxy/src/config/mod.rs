@@ -8,11 +8,12 @@ pub(crate) mod duration;
 mod effect;
 mod file;
 mod ipvs;
+mod logging;
 #[cfg(test)]
 mod tests;
 mod watch;
 mod written;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ use serde_json::{Value, json};
 
 use self::file::KubeProxyConfiguration;
 use crate::cli::{Flags, set};
+use crate::logging::Options as Logging;
+use crate::metrics::Feature;
 use crate::model::object::Family;
 use crate::source::api::ClientOptions;
 
@@ -37,8 +40,8 @@ pub struct Config {
     pub hostname_override: Option<String>,
     /// `bindAddress` when it names one address: it stands for the node's address of its family.
     pub node_ip_override: Option<IpAddr>,
-    /// `healthzBindAddress`.
-    pub healthz_address: SocketAddr,
+    /// `healthzBindAddress`; none where `--healthz-port=0` switches that server off.
+    pub healthz_address: Option<SocketAddr>,
     /// `metricsBindAddress`.
     pub metrics_address: SocketAddr,
     /// `bindAddressHardFail`.
@@ -58,14 +61,41 @@ pub struct Config {
     /// `syncPeriod` of the mode's section: the longest pause before a failed sync is tried again, and half of
     /// the time after which a queued change that is not in force makes this proxy unhealthy.
     pub sync_period: Duration,
-    /// Feature gate `AllowServiceExternalIPs`.
-    pub allow_external_ips: bool,
+    /// `featureGates`.
+    pub features: Features,
+    /// `enableProfiling`.
+    pub profiling: bool,
     /// `oomScoreAdj`.
     pub oom_score_adj: i32,
     /// `conntrack`.
     pub conntrack: Conntrack,
-    /// `logging.verbosity`.
-    pub verbosity: u32,
+    /// `logging`.
+    pub logging: Logging,
+}
+
+/// The feature gates that make a difference here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// `AllowServiceExternalIPs`.
+    pub allow_external_ips: bool,
+    /// `ComponentStatusz`.
+    pub statusz: bool,
+    /// `ComponentFlagz`.
+    pub flagz: bool,
+}
+
+impl Features {
+    /// All gates that are heeded, with those that upstream has locked.
+    pub fn all(self) -> Vec<Feature> {
+        let gates = [
+            ("AllowServiceExternalIPs", "", self.allow_external_ips),
+            ("ComponentStatusz", "BETA", self.statusz),
+            ("ComponentFlagz", "BETA", self.flagz),
+        ];
+        let locked = check::LOCKED_GATES.map(|name| (name, "", true));
+        let all = gates.into_iter().chain(locked);
+        all.map(|(name, stage, on)| Feature { name, stage, on }).collect()
+    }
 }
 
 /// `conntrack`: settings of the kernel. Zero leaves one as it is.
@@ -219,6 +249,14 @@ impl Loaded {
     pub fn complete_text(&self) -> serde_json::Result<String> {
         written::text(&self.written, &self.config)
     }
+
+    /// The configuration that is in effect, with the mode that was chosen, as `/configz` has it.
+    ///
+    /// # Errors
+    /// When a value has no text.
+    pub fn in_effect(&self) -> serde_json::Result<Value> {
+        written::in_effect(&self.written, &self.config)
+    }
 }
 
 /// Chooses the mode for a configuration that names none, and says why.
@@ -248,14 +286,14 @@ pub enum ConfigError {
     Invalid(Vec<String>),
 }
 
-pub use self::watch::changed;
+pub use self::watch::{Current, changed};
 
 /// Reads the file that the flags name, if any, puts the flags on top, and checks the result. What depends on the mode
 /// follows the one that is chosen, if none is configured.
 ///
 /// # Errors
 /// When the file cannot be read or decoded, or a value does not do.
-pub fn load(flags: &Flags, choose_mode: ChooseMode) -> Result<Loaded, ConfigError> {
+pub fn load(flags: &Flags, choose_mode: impl FnOnce() -> (Mode, String)) -> Result<Loaded, ConfigError> {
     let Some(path) = &flags.config else {
         return build(None, flags, choose_mode);
     };
@@ -269,7 +307,11 @@ pub fn load(flags: &Flags, choose_mode: ChooseMode) -> Result<Loaded, ConfigErro
 }
 
 /// [`load`] with the file's text.
-fn build(text: Option<&str>, flags: &Flags, choose_mode: ChooseMode) -> Result<Loaded, ConfigError> {
+fn build(
+    text: Option<&str>,
+    flags: &Flags,
+    choose_mode: impl FnOnce() -> (Mode, String),
+) -> Result<Loaded, ConfigError> {
     let mut notes = Vec::new();
     let mut tree = match text {
         // As flags have them: bindAddress does not change these when it is a flag, but does in a file.
@@ -290,6 +332,12 @@ fn build(text: Option<&str>, flags: &Flags, choose_mode: ChooseMode) -> Result<L
     let (file, unknown) = file::decode(&tree)?;
     for path in unknown {
         notes.push(lenient(&format!("unknown field \"{path}\"")));
+    }
+    for flag in &flags.deprecated {
+        notes.push(format!(
+            "Flag --{flag} has been deprecated, please use --{} instead",
+            flag.replace("port", "bind-address")
+        ));
     }
     for flag in &flags.ignored {
         notes.push(match flags.config {

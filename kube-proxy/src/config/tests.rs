@@ -78,7 +78,7 @@ fn no_flags_at_all_mean_upstreams_defaults() {
         source: Source::Api(api()),
         hostname_override: None,
         node_ip_override: None,
-        healthz_address: "0.0.0.0:10256".parse().unwrap(),
+        healthz_address: Some("0.0.0.0:10256".parse().unwrap()),
         metrics_address: "127.0.0.1:10249".parse().unwrap(),
         bind_address_hard_fail: false,
         detect_local: DetectLocal::ClusterCidr { v4: None, v6: None },
@@ -88,7 +88,12 @@ fn no_flags_at_all_mean_upstreams_defaults() {
         masquerade_all: false,
         masquerade_bit: 14,
         sync_period: Duration::from_secs(30),
-        allow_external_ips: true,
+        features: Features {
+            allow_external_ips: true,
+            statusz: true,
+            flagz: true,
+        },
+        profiling: false,
         oom_score_adj: -999,
         conntrack: Conntrack {
             max_per_core: 32_768,
@@ -99,7 +104,7 @@ fn no_flags_at_all_mean_upstreams_defaults() {
             udp_timeout: Duration::ZERO,
             udp_stream_timeout: Duration::ZERO,
         },
-        verbosity: 0,
+        logging: Logging::default(),
     };
     assert_eq!(loaded.config, expected);
 }
@@ -208,12 +213,12 @@ fn addresses_are_read_as_upstream_reads_them() {
     ];
     for (body, healthz, metrics) in table {
         let config = of_file(body, "").unwrap().config;
-        assert_eq!(config.healthz_address.to_string(), healthz, "{body}");
+        assert_eq!(config.healthz_address.unwrap().to_string(), healthz, "{body}");
         assert_eq!(config.metrics_address.to_string(), metrics, "{body}");
     }
     // As a flag, an IPv6 bind address does not move the servers.
     let config = of_flags("--bind-address=::").unwrap().config;
-    assert_eq!(config.healthz_address.to_string(), "0.0.0.0:10256");
+    assert_eq!(config.healthz_address.unwrap().to_string(), "0.0.0.0:10256");
 }
 
 #[test]
@@ -357,6 +362,31 @@ fn what_upstream_refuses_is_refused_with_the_path_of_the_field() {
             "HostnameOverride: Invalid value: \"  \": empty hostname is invalid",
         ),
         (
+            "logging: {format: xml}",
+            "logging.format: Invalid value: \"xml\": Unsupported log format",
+        ),
+        (
+            "logging: {format: json, vmodule: [{filePattern: a, verbosity: 2}]}",
+            "logging.vmodule: Forbidden: Only supported for text log format",
+        ),
+        (
+            "logging: {vmodule: [{filePattern: '', verbosity: 2}]}",
+            "logging.vmodule[0].filePattern: Required value: File pattern must not be empty",
+        ),
+        (
+            "logging: {vmodule: [{filePattern: 'a=b', verbosity: 2}]}",
+            "logging.vmodule[0].filePattern: Invalid value: \"a=b\": File pattern must not contain equal sign or comma",
+        ),
+        (
+            "logging: {verbosity: 2147483648}",
+            "logging.verbosity: Invalid value: 2147483648: Must be <= 2147483647",
+        ),
+        (
+            "showHiddenMetricsForVersion: '1.34'",
+            "ShowHiddenMetricsForVersion: Invalid value: \"1.34\": must be omitted or have the value '1.35': \
+             only the previous minor version is allowed",
+        ),
+        (
             "conntrack: {maxPerCore: -1}",
             "KubeConntrackConfiguration.MaxPerCore: Invalid value: -1: must be greater than or equal to 0",
         ),
@@ -422,10 +452,10 @@ fn what_has_no_effect_is_named() {
             &["Using lenient decoding as strict decoding failed: unknown field \"nftables.masqueradeAl\""],
         ),
         (
-            "enableProfiling: true\nfeatureGates: {SomethingNew: true}",
+            "configSyncPeriod: 1m\nfeatureGates: {SomethingNew: true, ComponentFlagz: false}",
             "",
             &[
-                "configuration fields that have no effect in this kube-proxy: enableProfiling, featureGates.SomethingNew",
+                "configuration fields that have no effect in this kube-proxy: configSyncPeriod, featureGates.SomethingNew",
             ],
         ),
         (
@@ -441,9 +471,119 @@ fn what_has_no_effect_is_named() {
         assert_eq!(&of_file(body, line).unwrap().notes, notes, "{body} {line}");
     }
     assert_eq!(
-        of_flags("--vmodule=a=2").unwrap().notes,
-        ["flag --vmodule has no effect"]
+        of_flags("--machine-id-file=a").unwrap().notes,
+        ["flag --machine-id-file has no effect"]
     );
+}
+
+#[test]
+fn every_flag_of_upstream_is_taken_with_its_default_as_if_it_were_not_given() {
+    let bare = of_flags("--proxy-mode=nftables").unwrap();
+    for (name, value) in flags("").values {
+        // Those that are read elsewhere, or have no value that could be given.
+        if matches!(
+            name,
+            "help" | "version" | "service-cluster-ip-range" | "proxy-mode" | "nodeport-addresses"
+        ) {
+            continue;
+        }
+        let value = value.trim_matches(['[', ']']).to_owned();
+        let given = of_flags(&format!("--proxy-mode=nftables --{name}={value}"));
+        assert_eq!(given.unwrap().config, bare.config, "--{name}={value}");
+    }
+}
+
+#[test]
+fn a_period_of_zero_is_refused_from_the_command_line_where_a_file_means_the_default_by_it() {
+    for (line, message) in [
+        (
+            "--iptables-sync-period=0s",
+            "KubeProxyConfiguration.KubeProxyNFTablesConfiguration.SyncPeriod: Invalid value: \"0s\": must be greater than 0",
+        ),
+        (
+            "--config-sync-period=0",
+            "KubeProxyConfiguration.ConfigSyncPeriod: Invalid value: \"0s\": must be greater than 0",
+        ),
+    ] {
+        assert_eq!(of_flags(line).unwrap_err().to_string(), message);
+    }
+    let file = of_file("configSyncPeriod: 0s\nnftables: {syncPeriod: 0s}", "").unwrap();
+    assert_eq!(file.config.sync_period, Duration::from_secs(30));
+}
+
+#[test]
+fn a_deprecated_port_counts_where_the_address_has_none_and_zero_switches_health_off() {
+    let of = |line: &str| {
+        let loaded = of_flags(line).unwrap();
+        let healthz = loaded.config.healthz_address.map(|address| address.to_string());
+        (
+            healthz.unwrap_or_default(),
+            loaded.config.metrics_address.to_string(),
+            loaded.notes,
+        )
+    };
+    let (healthz, metrics, notes) = of("--healthz-port=1111 --metrics-port=2222");
+    assert_eq!(
+        (healthz.as_str(), metrics.as_str()),
+        ("0.0.0.0:10256", "127.0.0.1:10249")
+    );
+    assert_eq!(
+        notes,
+        ["healthz", "metrics"].map(|name| format!(
+            "Flag --{name}-port has been deprecated, please use --{name}-bind-address instead"
+        ))
+    );
+    let addresses = "--healthz-bind-address=10.0.0.1 --metrics-bind-address=::1";
+    let (healthz, metrics, _) = of(&format!("{addresses} --healthz-port=1111 --metrics-port=2222"));
+    assert_eq!(
+        (healthz.as_str(), metrics.as_str()),
+        ("10.0.0.1:1111", "[::1]:2222")
+    );
+    assert_eq!(of("--healthz-port=0").0, "");
+    let refusal = of_flags("--metrics-port=0").unwrap_err().to_string();
+    assert!(
+        refusal.starts_with("KubeProxyConfiguration.MetricsBindAddress: Invalid value"),
+        "{refusal}"
+    );
+    let ignored = of_file("", "--healthz-port=0").unwrap();
+    assert!(ignored.config.healthz_address.is_some());
+    assert!(
+        ignored
+            .notes
+            .contains(&"flag --healthz-port is ignored because --config is given".to_owned())
+    );
+}
+
+#[test]
+fn logging_is_as_the_section_or_the_flags_say() {
+    use crate::logging::{Format, Module};
+    let module = |pattern: &str, verbosity| Module {
+        pattern: pattern.to_owned(),
+        verbosity,
+    };
+    let body = "logging: {format: text, verbosity: 1, vmodule: [{filePattern: 'pro*', verbosity: 4}]}";
+    let expected = Logging {
+        format: Format::Text,
+        verbosity: 1,
+        modules: vec![module("pro*", 4)],
+    };
+    assert_eq!(of_file(body, "").unwrap().config.logging, expected);
+    assert_eq!(
+        of_flags("-v=1 --vmodule=pro*=4").unwrap().config.logging,
+        expected
+    );
+    let json = of_file("logging: {format: text}", "--logging-format=json").unwrap();
+    assert_eq!(json.config.logging.format, Format::Json, "the flag wins");
+    assert!(json.notes.is_empty());
+    for line in [
+        "--log-flush-frequency=1s",
+        "--log-text-split-stream",
+        "--log-json-split-stream=false",
+        "--log-text-info-buffer-size=1Ki",
+        "--log-json-info-buffer-size=0",
+    ] {
+        of_file("", line).unwrap();
+    }
 }
 
 #[test]

@@ -16,6 +16,15 @@ use super::{Config, Mode, NodePorts, check, overlay, yaml};
 const FLUSH_FREQUENCY: Duration = Duration::from_secs(5);
 const CONFIG_SYNC_PERIOD: Duration = Duration::from_secs(15 * 60);
 
+/// What is in effect: the file that names the mode that was chosen.
+pub(super) fn in_effect(file: &KubeProxyConfiguration, config: &Config) -> serde_json::Result<Value> {
+    let named = KubeProxyConfiguration {
+        mode: Some(config.mode.to_string()),
+        ..file.clone()
+    };
+    serde_json::to_value(complete(&named, config))
+}
+
 /// The text of the file.
 pub(super) fn text(file: &KubeProxyConfiguration, config: &Config) -> serde_json::Result<String> {
     Ok(yaml::text(&serde_json::to_value(complete(file, config))?))
@@ -39,7 +48,12 @@ fn complete(file: &KubeProxyConfiguration, config: &Config) -> KubeProxyConfigur
         logging: Some(logging(file.logging.unwrap_or_default())),
         hostname_override: text_or(file.hostname_override, ""),
         bind_address: text_or(file.bind_address, "0.0.0.0"),
-        healthz_bind_address: Some(config.healthz_address.to_string()),
+        healthz_bind_address: Some(
+            config
+                .healthz_address
+                .map(|address| address.to_string())
+                .unwrap_or_default(),
+        ),
         metrics_bind_address: Some(config.metrics_address.to_string()),
         bind_address_hard_fail: Some(config.bind_address_hard_fail),
         enable_profiling: file.enable_profiling.or(Some(false)),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// The text of a tree.
-pub(super) fn text(tree: &Value) -> String {
+pub(crate) fn text(tree: &Value) -> String {
     let mut text = String::new();
     block(tree, 0, &mut text);
     text

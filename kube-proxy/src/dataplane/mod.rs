@@ -176,6 +176,8 @@ pub struct CommitReport {
     pub refused_now: usize,
     /// Call `commit` again after this long, even without changes (retry of refusals, deferred removals).
     pub again_after: Option<Duration>,
+    /// How often it found that another hand had changed what was in force.
+    pub drift: u64,
     /// For IPv4 and IPv6.
     pub families: [FamilyReport; 2],
 }
@@ -191,6 +193,8 @@ pub struct FamilyReport {
     pub failures: u64,
     /// How many of these attempts were to write only what had changed.
     pub partial_failures: u64,
+    /// How often something without use could not be deleted; that is tried again, and disturbs nothing.
+    pub cleanup_failures: u64,
     /// The rules of each table, in a mode that counts them and when some were written.
     pub rules: Vec<TableRules>,
 }

@@ -44,6 +44,8 @@ pub struct Cluster {
     zone: Option<Arc<str>>,
     /// Services, and slices by the Service that they name, which may not be there (yet).
     services: HashMap<ObjectName, Held>,
+    /// How many of them are Services; the others are named by slices alone.
+    service_count: usize,
     /// Under which Service a slice is held.
     slices: HashMap<ObjectName, Filed>,
     /// Who has which address and node port.
@@ -91,6 +93,7 @@ impl Cluster {
             config,
             zone: None,
             services: HashMap::new(),
+            service_count: 0,
             slices: HashMap::new(),
             claims: Ledger::new(),
             dirty: BTreeSet::new(),
@@ -101,8 +104,9 @@ impl Cluster {
         }
     }
 
-    /// Takes one change in and marks the Services that it touches. What equals the held state touches none.
-    pub fn apply(&mut self, change: Change) {
+    /// Takes one change in and marks the Services that it touches. What equals the held state touches none. Whether
+    /// it is an EndpointSlice that says something new.
+    pub fn apply(&mut self, change: Change) -> bool {
         match change {
             Change::ListStart(Kind::Service) => self.service_list.number += 1,
             Change::ListStart(Kind::EndpointSlice) => self.slice_list.number += 1,
@@ -111,7 +115,7 @@ impl Cluster {
             Change::ListStart(Kind::ServiceCidr) => self.service_cidrs.begin_list(),
             Change::ListDone(Kind::ServiceCidr) => self.service_cidrs.end_list(),
             Change::Service(service) => self.hold_service(service),
-            Change::EndpointSlice(slice) => self.hold_slice(*slice),
+            Change::EndpointSlice(slice) => return self.hold_slice(*slice),
             Change::Node(node) => self.observe_node(*node),
             Change::ServiceCidr(object) => self.service_cidrs.hold(*object),
             Change::Deleted(Kind::Service, name) => self.drop_service(&name),
@@ -134,11 +138,17 @@ impl Cluster {
             | Change::Kept(Kind::Node, _)
             | Change::Deleted(Kind::Node, _) => {}
         }
+        false
     }
 
     /// Services and EndpointSlices have both delivered their first state.
     pub fn is_synced(&self) -> bool {
         self.service_list.complete && self.slice_list.complete
+    }
+
+    /// How many Services and EndpointSlices are held.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.service_count, self.slices.len())
     }
 
     /// The Services touched since the last call, each once, in order of name. A Service that won or lost an
@@ -225,6 +235,7 @@ impl Cluster {
         if held.service.as_ref() == Some(&service) {
             return;
         }
+        self.service_count += usize::from(held.service.is_none());
         let claims = address::claims(&service);
         let diff = self.claims.replace(&service.name, service.created, claims);
         self.dirty.insert(service.name.clone());
@@ -239,6 +250,7 @@ impl Cluster {
         if held.service.take().is_none() {
             return;
         }
+        self.service_count -= 1;
         if held.slices.is_empty() {
             self.services.remove(name);
         }
@@ -255,9 +267,10 @@ impl Cluster {
         }
     }
 
-    fn hold_slice(&mut self, mut slice: EndpointSlice) {
+    fn hold_slice(&mut self, mut slice: EndpointSlice) -> bool {
         let Some(service) = slice.service.take() else {
-            return self.drop_slice(&slice.name);
+            self.drop_slice(&slice.name);
+            return false;
         };
         match self.slices.get_key_value(&slice.name) {
             Some((name, filed)) => {
@@ -277,7 +290,8 @@ impl Cluster {
         let entry = self.services.entry(owner);
         let owner = entry.key().clone();
         let held = entry.or_default();
-        if held.hold_slice(slice) && held.service.is_some() {
+        let is_new = held.hold_slice(slice);
+        if is_new && held.service.is_some() {
             self.dirty.insert(owner.clone());
         }
         let filed = Filed {
@@ -285,6 +299,7 @@ impl Cluster {
             named_by: self.slice_list.number,
         };
         self.slices.insert(name, filed);
+        is_new
     }
 
     fn drop_slice(&mut self, name: &ObjectName) {

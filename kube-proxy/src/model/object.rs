@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 
@@ -265,6 +266,9 @@ pub struct EndpointSlice {
     pub service: Option<Arc<str>>,
     /// `addressType`.
     pub family: Family,
+    /// Annotation `endpoints.kubernetes.io/last-change-trigger-time`: when that happened which made it change last.
+    /// Nothing here depends on it but a measurement.
+    pub last_change_trigger: Option<SystemTime>,
     /// `ports`.
     pub ports: Vec<SlicePort>,
     /// `endpoints`.

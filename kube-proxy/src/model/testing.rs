@@ -168,6 +168,7 @@ pub(crate) fn slice(full_name: &str, service: &str, ports: &str, endpoints: &[&s
         family: endpoints
             .first()
             .map_or(Family::V4, |endpoint| Family::of(endpoint.ip)),
+        last_change_trigger: None,
         ports: ports.collect(),
         endpoints,
     }

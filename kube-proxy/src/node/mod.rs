@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod families;
+pub mod privileges;
 pub mod sysctl;
 #[cfg(test)]
 mod tests;

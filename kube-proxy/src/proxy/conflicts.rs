@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use crate::model::object::ObjectName;
 use crate::model::view::Conflict;
+use crate::status::{Contested, MOST};
 
 #[derive(Debug, Default)]
 pub(super) struct Conflicts(HashMap<ObjectName, Vec<Conflict>>);
@@ -33,8 +34,20 @@ impl Conflicts {
     }
 
     /// How many addresses are contested.
-    pub(super) fn count(&self) -> i64 {
-        i64::try_from(self.0.values().map(Vec::len).sum::<usize>()).unwrap_or(i64::MAX)
+    pub(super) fn count(&self) -> usize {
+        self.0.values().map(Vec::len).sum()
+    }
+
+    /// Those, or as many as are worth listing.
+    pub(super) fn list(&self) -> Vec<Contested> {
+        let all = self.0.iter().flat_map(|(loser, conflicts)| {
+            conflicts.iter().map(|conflict| Contested {
+                service: loser.to_string(),
+                address: address(conflict),
+                winner: conflict.winner.to_string(),
+            })
+        });
+        all.take(MOST).collect()
     }
 }
 

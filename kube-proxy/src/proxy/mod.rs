@@ -7,6 +7,7 @@
 
 mod conflicts;
 mod inbox;
+mod measures;
 mod report;
 mod start;
 #[cfg(test)]
@@ -14,7 +15,7 @@ mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use tokio::sync::mpsc::Receiver;
@@ -22,8 +23,10 @@ use tracing::{debug, info, warn};
 
 use self::conflicts::Conflicts;
 use self::inbox::{Inbox, Wait};
+use self::measures::Measures;
 use crate::config::{Config, DetectLocal, Mode};
 use crate::conntrack::Conntrack;
+use crate::dataplane::leftovers::Remover;
 use crate::dataplane::{CommitReport, Dataplane, Host, KernelCounter, LocalTraffic, NodePortAddresses};
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -33,11 +36,11 @@ use crate::model::object::{Family, Node};
 use crate::node::addresses::LocalAddresses;
 use crate::node::{self, NodeIps};
 use crate::server::HealthChecks;
+use crate::status::Status;
 
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 
 /// What the loop is built from.
-#[derive(Debug)]
 pub struct Setup {
     /// The configuration.
     pub config: Config,
@@ -51,10 +54,12 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// Where to report.
     pub health: Arc<Health>,
+    /// Where to tell more.
+    pub status: Arc<Status>,
     /// The servers on the Services' health-check node ports.
     pub health_checks: HealthChecks,
     /// Removes what other modes left; called once, when this one is in force.
-    pub remove_others: fn(Mode),
+    pub remove_others: Remover,
 }
 
 /// Makes the dataplane, once it is known what it has to know about the machine.
@@ -97,6 +102,7 @@ pub fn run(
     open: impl FnOnce(&Config, Host) -> Box<dyn Dataplane>,
     conntrack: Conntrack,
 ) -> anyhow::Result<()> {
+    let began = SystemTime::now();
     let mut inbox = Inbox::new(changes, setup.local_addresses.clone())?;
     let begun = start::await_node(&setup, &mut inbox)?;
     let host = start::host(&setup.config, &begun, node::families::of_this_kernel())?;
@@ -125,6 +131,7 @@ pub fn run(
         node_ports: [None, None],
         localhost: [None, None],
         conflicts: Conflicts::default(),
+        measures: Measures::new(began),
         queued: false,
         in_force: false,
         failures: 0,
@@ -138,7 +145,9 @@ pub fn run(
         proxy.admit(change);
     }
     let mode = proxy.setup.config.mode;
-    debug!("Not syncing {mode} rules until Services and Endpoints have been received from master");
+    // Upstream's words, which differ by mode.
+    let what = if mode == Mode::Ipvs { " rules" } else { "" };
+    debug!("Not syncing {mode}{what} until Services and Endpoints have been received from master");
     loop {
         proxy.sync()?;
         match inbox.wait(proxy.again) {
@@ -166,6 +175,7 @@ struct Proxy {
     /// The source of packets to node ports at the loopback address, as the dataplane was told.
     localhost: [Option<IpAddr>; 2],
     conflicts: Conflicts,
+    measures: Measures,
     /// The dataplane holds something that is not in force.
     queued: bool,
     /// A first sync has succeeded.
@@ -190,7 +200,9 @@ impl Proxy {
     fn admit(&mut self, mut change: Change) {
         let metrics = &self.setup.metrics;
         match &mut change {
-            Change::Service(service) if !self.setup.config.allow_external_ips => service.external_ips.clear(),
+            Change::Service(service) if !self.setup.config.features.allow_external_ips => {
+                service.external_ips.clear()
+            }
             _ => {}
         }
         match &change {
@@ -204,7 +216,21 @@ impl Proxy {
             }
             _ => {}
         }
-        self.cluster.apply(change);
+        match change {
+            Change::EndpointSlice(slice) => {
+                let (name, family, trigger) = (slice.name.clone(), slice.family, slice.last_change_trigger);
+                if self.cluster.apply(Change::EndpointSlice(slice)) {
+                    self.measures.slice_changed(name, family, trigger);
+                }
+            }
+            Change::Deleted(Kind::EndpointSlice, name) => {
+                self.measures.slice_gone(&name);
+                self.cluster.apply(Change::Deleted(Kind::EndpointSlice, name));
+            }
+            change => {
+                self.cluster.apply(change);
+            }
+        }
     }
 
     /// Takes over what the configuration makes of the Node. Its zone is the model's business.
@@ -305,6 +331,7 @@ impl Proxy {
             let view = self.cluster.resolve(name);
             let conflicts = view.as_ref().map(|view| view.conflicts.as_slice());
             self.conflicts.note(name, conflicts.unwrap_or_default());
+            self.measures.resolved(name, view.as_ref());
             self.dataplane.update(name, view.as_ref());
             self.conntrack.note(name, view.as_ref());
             let health_check = view.as_ref().and_then(|view| view.health_check);
@@ -312,7 +339,9 @@ impl Proxy {
         }
         self.queued = true;
         let metrics = &self.setup.metrics;
-        metrics.conflicts.set(self.conflicts.count());
+        metrics
+            .conflicts
+            .set(i64::try_from(self.conflicts.count()).unwrap_or(i64::MAX));
         for family in FAMILIES {
             metrics
                 .sync_queued

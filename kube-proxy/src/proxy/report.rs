@@ -1,6 +1,6 @@
 //! What a commit reports: to the metrics, the health server and the log, and when the next one is due.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use tracing::{debug, error, info};
@@ -8,6 +8,8 @@ use tracing::{debug, error, info};
 use super::{FAMILIES, Proxy};
 use crate::config::Mode;
 use crate::dataplane::{CommitError, CommitReport, FamilyReport};
+use crate::model::object::Family;
+use crate::status::{MOST, Refused};
 
 /// The pause after the first failed sync; doubled after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -21,6 +23,13 @@ impl Proxy {
         self.setup.health.synced(Timestamp::now());
         self.count(elapsed, &report);
         let metrics = &self.setup.metrics;
+        let of_index = |(family, of_family): (Family, &FamilyReport)| (!of_family.off).then_some(family);
+        let families: Vec<Family> = Family::ALL
+            .into_iter()
+            .zip(&report.families)
+            .filter_map(of_index)
+            .collect();
+        self.measures.in_force(&families, SystemTime::now(), metrics);
         for (family, _) in programmed(&report) {
             metrics.sync_last.with_label_values(&[family]).set(unix_seconds());
         }
@@ -45,8 +54,23 @@ impl Proxy {
                 ?elapsed,
                 "SyncProxyRules complete for the first time"
             );
-            (self.setup.remove_others)(self.setup.config.mode);
+            (self.setup.remove_others)();
         }
+        let counts = self.cluster.counts();
+        let lag = self.measures.lag();
+        self.setup.status.update(|status| {
+            status.last_sync_seconds = elapsed.as_secs_f64();
+            status.lag_seconds = lag;
+            (status.services, status.endpoint_slices) = counts;
+            status.node_ips = self.ips.known();
+            (status.failures, status.last_error) = (0, None);
+            status.refused_elements = report.refused_now;
+            if report.refused_now == 0 {
+                status.refusals.clear();
+            }
+            status.conflicting_addresses = self.conflicts.count();
+            status.conflicts = self.conflicts.list();
+        });
         self.in_force = true;
         self.queued = false;
         self.failures = 0;
@@ -81,12 +105,33 @@ impl Proxy {
         let pause = pause(self.failures, self.setup.config.sync_period);
         self.failures = self.failures.saturating_add(1);
         self.again = Some(Instant::now() + pause);
+        self.setup.status.update(|status| {
+            status.failures = self.failures;
+            status.last_error = Some(error.to_string());
+        });
         error!(err = %error, failures = self.failures, retry_after = ?pause, "{what}; what is in force stays");
+        error!(retry_after = ?pause, "Sync failed");
         Ok(())
     }
 
     /// Counts an attempt, and names what was refused.
     fn count(&self, elapsed: Duration, report: &CommitReport) {
+        let full = programmed(report).any(|(_, of_family)| of_family.full);
+        debug!(fullSync = full, "Syncing {} rules", self.setup.config.mode);
+        self.setup.metrics.drift.inc_by(report.drift);
+        self.setup.status.update(|status| {
+            status.drift += report.drift;
+            for refusal in &report.refused {
+                if status.refusals.len() == MOST {
+                    status.refusals.remove(0);
+                }
+                status.refusals.push(Refused {
+                    service: refusal.service.to_string(),
+                    element: refusal.element.clone(),
+                    reason: refusal.reason.clone(),
+                });
+            }
+        });
         for (family, of_family) in programmed(report) {
             self.count_family(family, of_family, elapsed);
         }
@@ -120,6 +165,7 @@ impl Proxy {
                 &metrics.iptables_partial_restore_failures,
                 report.partial_failures,
             ),
+            (&metrics.nftables_cleanup_failures, report.cleanup_failures),
         ] {
             // A series begins with the first failure.
             if count > 0 {

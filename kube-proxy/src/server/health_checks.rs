@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
-use super::pages::{Page, Pages};
+use super::pages::{Asked, Page, Pages};
 use super::{RETRY, accept};
 use crate::dataplane::NodePortAddresses;
 use crate::events::{Event, EventType, Recorder, Regarding};
@@ -276,7 +276,7 @@ struct CheckPages {
 }
 
 impl Pages for CheckPages {
-    fn page(&self, _: &str, _: &str) -> Page {
+    fn page(&self, _: &Asked<'_>) -> Page {
         let endpoints = self.endpoints.load(Ordering::Relaxed);
         let healthy = self.health.report(Instant::now()).healthy;
         let status = if endpoints > 0 && healthy {

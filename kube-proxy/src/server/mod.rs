@@ -1,6 +1,7 @@
 //! The HTTP servers: one for metrics, one for health, and one for each Service that a load balancer asks for.
 //! Here are listening and connections; what each path answers is in `pages`.
 
+mod about;
 mod health_checks;
 mod pages;
 #[cfg(test)]
@@ -20,9 +21,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, error, info};
 
+pub use self::about::About;
+use self::about::MetricsPages;
 use self::health_checks::Servers;
 pub use self::health_checks::{HealthChecks, Orders, health_checks};
-use self::pages::{HealthPages, MetricsPages, Pages};
+use self::pages::{HealthPages, Pages};
 use crate::config::Config;
 use crate::events::Recorder;
 use crate::health::Health;
@@ -55,6 +58,7 @@ pub async fn run(
     config: &Config,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    about: About,
     checks: Orders,
     events: Recorder,
 ) -> anyhow::Result<Infallible> {
@@ -69,18 +73,19 @@ pub async fn run(
         health,
         metrics: Arc::clone(&metrics),
     };
-    let metrics_pages = MetricsPages {
-        metrics,
-        mode: config.mode,
-    };
-    let healthz = listen(
-        "healthz",
-        config.healthz_address,
-        "FailedToStartProxierHealthcheck",
-    );
+    let metrics_pages = MetricsPages::new(metrics, about);
     let metrics = listen("metrics", config.metrics_address, "FailedToStartMetricServer");
+    let healthz = async {
+        match config.healthz_address {
+            Some(address) => {
+                let healthz = listen("healthz", address, "FailedToStartProxierHealthcheck");
+                serve(healthz, Arc::new(health_pages), &events).await
+            }
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
-        ended = serve(healthz, Arc::new(health_pages), &events) => ended,
+        ended = healthz => ended,
         ended = serve(metrics, Arc::new(metrics_pages), &events) => ended,
         never = servers.run(checks) => match never {},
     }
@@ -101,7 +106,11 @@ async fn serve(listen: Listen, pages: Arc<dyn Pages>, events: &Recorder) -> anyh
         if listen.hard_fail {
             return Err(error).with_context(|| format!("cannot start {} on {}", listen.name, listen.address));
         }
-        error!(server = listen.name, address = %listen.address, err = %error, "Failed to start server; trying again in 5 s");
+        let message = match listen.name {
+            "healthz" => "Healthz server failed",
+            _ => "starting metrics server failed",
+        };
+        error!(address = %listen.address, err = %error, "{message}; trying again in 5 s");
         tokio::time::sleep(RETRY).await;
     };
     info!(server = listen.name, address = %listen.address, "Starting server");
@@ -148,8 +157,8 @@ async fn accept(listener: TcpListener, name: &'static str, pages: Arc<dyn Pages>
 
 async fn answer(stream: TcpStream, name: &'static str, pages: Arc<dyn Pages>) {
     let service = service_fn(move |request| {
-        let response = pages.answer(&request);
-        async move { Ok::<_, Infallible>(response) }
+        let pages = Arc::clone(&pages);
+        async move { Ok::<_, Infallible>(pages::answer(&*pages, request).await) }
     });
     let connection = http1::Builder::new()
         .title_case_headers(true)

@@ -1,47 +1,81 @@
-//! What the servers answer.
+//! What servers answer: the shape of questions and answers, and the paths of the health server. Those of the metrics
+//! server are in `about`.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::config::Mode;
 use crate::health::{Health, Report};
 use crate::metrics::Metrics;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
-const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
+/// Nobody has more to say than a number.
+const LONGEST_BODY: usize = 1024;
 /// How Go writes a time that was never set.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// The paths of one server.
 pub(super) trait Pages: Send + Sync {
-    /// The answer to a path with its query.
-    fn page(&self, path: &str, query: &str) -> Page;
+    /// The answer to a request, whatever its method unless that matters.
+    fn page(&self, asked: &Asked<'_>) -> Page;
+}
 
-    /// The answer to a request, whatever its method.
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let uri = request.uri();
-        let page = self.page(uri.path(), uri.query().unwrap_or_default());
-        let mut response = Response::new(Full::new(Bytes::from(page.body)));
-        *response.status_mut() = page.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
-        if page.content_type != PROMETHEUS {
-            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        }
-        if let Some(weight) = page.weight {
-            headers.insert(WEIGHT, HeaderValue::from(weight));
-        }
-        response
+/// A request.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a Method,
+    pub(super) path: &'a str,
+    pub(super) query: &'a str,
+    /// The header `Accept`.
+    pub(super) accept: &'a str,
+    /// What is to be put there; empty for other methods than PUT.
+    pub(super) body: &'a [u8],
+}
+
+/// Answers a request.
+pub(super) async fn answer(pages: &dyn Pages, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let body = match head.method {
+        Method::PUT => Limited::new(body, LONGEST_BODY)
+            .collect()
+            .await
+            .map(|body| body.to_bytes()),
+        _ => Ok(Bytes::new()),
+    };
+    let page = match &body {
+        Ok(body) => pages.page(&Asked {
+            method: &head.method,
+            path: head.uri.path(),
+            query: head.uri.query().unwrap_or_default(),
+            accept: head
+                .headers
+                .get(ACCEPT)
+                .and_then(|accept| accept.to_str().ok())
+                .unwrap_or_default(),
+            body,
+        }),
+        Err(error) => Page::plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(page.body)));
+    *response.status_mut() = page.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+    if page.content_type != PROMETHEUS {
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
+    if let Some(weight) = page.weight {
+        headers.insert(WEIGHT, HeaderValue::from(weight));
+    }
+    response
 }
 
 /// One answer.
@@ -55,7 +89,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    fn new(status: StatusCode, content_type: &'static str, body: String) -> Self {
+    pub(super) fn new(status: StatusCode, content_type: &'static str, body: String) -> Self {
         Self {
             status,
             content_type,
@@ -64,7 +98,7 @@ impl Page {
         }
     }
 
-    fn plain(status: StatusCode, body: impl Into<String>) -> Self {
+    pub(super) fn plain(status: StatusCode, body: impl Into<String>) -> Self {
         Self::new(status, PLAIN, body.into())
     }
 
@@ -79,34 +113,8 @@ impl Page {
         }
     }
 
-    fn not_found() -> Self {
+    pub(super) fn not_found() -> Self {
         Self::plain(StatusCode::NOT_FOUND, "404 page not found\n")
-    }
-}
-
-/// `/metrics`, `/healthz` and `/proxyMode` of the metrics server.
-#[derive(Debug)]
-pub(super) struct MetricsPages {
-    /// What `/metrics` shows.
-    pub(super) metrics: Arc<Metrics>,
-    /// What `/proxyMode` shows.
-    pub(super) mode: Mode,
-}
-
-impl Pages for MetricsPages {
-    fn page(&self, path: &str, query: &str) -> Page {
-        match path {
-            "/metrics" => match self.metrics.text() {
-                Ok(body) => Page::new(StatusCode::OK, PROMETHEUS, body),
-                Err(error) => Page::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-            },
-            "/healthz" if query.split('&').any(|word| word.starts_with("verbose")) => {
-                Page::plain(StatusCode::OK, "[+]ping ok\nhealthz check passed\n")
-            }
-            "/healthz" => Page::plain(StatusCode::OK, "ok"),
-            "/proxyMode" => Page::plain(StatusCode::OK, self.mode.to_string()),
-            _ => Page::not_found(),
-        }
     }
 }
 
@@ -148,9 +156,9 @@ struct FamilyBody {
 }
 
 impl Pages for HealthPages {
-    fn page(&self, path: &str, _: &str) -> Page {
+    fn page(&self, asked: &Asked<'_>) -> Page {
         let report = self.health.report(Instant::now());
-        let (ok, eligible, counter) = match path {
+        let (ok, eligible, counter) = match asked.path {
             "/healthz" => (
                 report.healthy && report.eligible,
                 Some(report.eligible),

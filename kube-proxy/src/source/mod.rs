@@ -31,7 +31,12 @@ pub enum Source {
         node_name: Arc<str>,
     },
     /// Files.
-    Manifests(Manifests),
+    Manifests {
+        /// Which.
+        manifests: Manifests,
+        /// Where to count.
+        metrics: Arc<Metrics>,
+    },
 }
 
 impl Source {
@@ -39,34 +44,36 @@ impl Source {
     ///
     /// # Errors
     /// When kubeconfig or URL cannot be used.
-    pub fn new(configured: &config::Source, node_name: &Arc<str>) -> Result<Self, api::ClientConfigError> {
+    pub fn new(
+        configured: &config::Source,
+        node_name: &Arc<str>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, api::ClientConfigError> {
         Ok(match configured {
             config::Source::Api(options) => Self::Api {
-                api: api::Source::new(options.clone(), api::Timing::default())?,
+                api: api::Source::new(options.clone(), api::Timing::default(), metrics)?,
                 node_name: Arc::clone(node_name),
             },
             config::Source::Manifests {
                 path,
                 service_cluster_ip_range,
-            } => Self::Manifests(Manifests {
-                path: path.clone(),
-                service_cluster_ip_range: service_cluster_ip_range.clone(),
-                node_name: Arc::clone(node_name),
-            }),
+            } => Self::Manifests {
+                manifests: Manifests {
+                    path: path.clone(),
+                    service_cluster_ip_range: service_cluster_ip_range.clone(),
+                    node_name: Arc::clone(node_name),
+                },
+                metrics,
+            },
         })
     }
 
     /// Tells what there is and what changes. When nobody listens any more it only waits: the listener's end
     /// is the one to be told of. Events are written where there is an API server.
-    pub async fn run(
-        self,
-        metrics: Arc<Metrics>,
-        changes: Sender<Change>,
-        events: Receiver<Event>,
-    ) -> Infallible {
+    pub async fn run(self, changes: Sender<Change>, events: Receiver<Event>) -> Infallible {
         match self {
-            Self::Api { api, node_name } => api.run(&node_name, changes, events, metrics).await,
-            Self::Manifests(manifests) => manifests::run(manifests, metrics, changes).await,
+            Self::Api { api, node_name } => api.run(&node_name, changes, events).await,
+            Self::Manifests { manifests, metrics } => manifests::run(manifests, metrics, changes).await,
         }
         std::future::pending().await
     }

@@ -139,7 +139,7 @@ pub(crate) struct Observer {
 impl Observer {
     /// Runs a source on a thread that `enter` makes ready, such as by entering a network namespace.
     pub(crate) fn start(
-        make: impl FnOnce() -> Source + Send + 'static,
+        make: impl FnOnce(Arc<Metrics>) -> Source + Send + 'static,
         node: &str,
         enter: impl FnOnce(Box<dyn FnOnce() + Send>) + Send + 'static,
     ) -> Self {
@@ -156,7 +156,7 @@ impl Observer {
             runtime.block_on(async move {
                 let (sender, changes) = mpsc::channel(64);
                 tokio::select! {
-                    () = make().run(&node, sender, events, counted) => {}
+                    () = make(counted).run(&node, sender, events) => {}
                     () = keep(changes, &kept) => {}
                     _ = stopped => {}
                 }

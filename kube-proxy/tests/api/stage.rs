@@ -119,7 +119,7 @@ impl Stage {
 
     /// Starts a source with settings of its own.
     pub(crate) fn observe_with(&self, options: ClientOptions, timing: Timing) -> Observer {
-        let make = move || Source::new(options, timing).expect("settings that can be used");
+        let make = move |metrics| Source::new(options, timing, metrics).expect("settings that can be used");
         match &self.api {
             Api::InProcess(_) => Observer::start(make, NODE, |run| run()),
             Api::Real(real) => {

@@ -58,6 +58,16 @@ impl Manifests {
         ])
     }
 
+    /// Lets every user read them.
+    pub(crate) fn open_to_all(&self) {
+        for (path, mode) in [
+            (self.dir.path().to_owned(), 0o755),
+            (self.dir.path().join("objects.yaml"), 0o644),
+        ] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+
     pub(crate) fn write(&self, objects: &[String]) {
         fs::write(self.dir.path().join("objects.yaml"), objects.concat()).unwrap();
     }

@@ -3,9 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod about;
+mod exposition;
 mod health_checks;
 mod iptables;
 mod machine;
+mod metrics;
+mod privileges;
 mod running;
 
 use std::fs;
@@ -60,6 +64,14 @@ fn a_start_that_cannot_be_is_refused_with_its_reason() {
         (
             "--proxy-mode=userspace".to_owned(),
             "Invalid value: \"userspace\": must be iptables, ipvs, nftables or blank",
+        ),
+        (
+            "--metrics-port=0".to_owned(),
+            "Error: KubeProxyConfiguration.MetricsBindAddress: Invalid value",
+        ),
+        (
+            "--logging-format=xml".to_owned(),
+            "Error: KubeProxyConfiguration.logging.format: Invalid value: \"xml\": Unsupported log format",
         ),
         (
             "--config=/nowhere".to_owned(),

@@ -69,7 +69,8 @@ impl Proxy {
         });
     }
 
-    fn until(&self, what: &str, mut look: impl FnMut() -> Result<(), String>) {
+    /// Waits until a look finds what it is for.
+    pub(crate) fn until(&self, what: &str, mut look: impl FnMut() -> Result<(), String>) {
         let start = Instant::now();
         while let Err(found) = look() {
             let log = self.log();

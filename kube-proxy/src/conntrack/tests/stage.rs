@@ -18,6 +18,7 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::model::object::{Family, Node};
 use crate::proxy::{self, Setup};
+use crate::status::Status;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -107,14 +108,16 @@ impl Stage {
             .config;
         let (changes, receiver) = channel(64);
         let metrics = Arc::new(Metrics::new().unwrap());
+        let health = Arc::new(Health::new(config.sync_period, true));
         let setup = Setup {
             node_name: testing::NODE.into(),
             node_patience: PATIENCE,
             local_addresses: tokio::sync::watch::channel(Vec::new().into()).1,
             metrics: Arc::clone(&metrics),
-            health: Arc::new(Health::new(config.sync_period, true)),
+            status: Arc::new(Status::new(&config, testing::NODE, Arc::clone(&health))),
+            health,
             health_checks: crate::server::health_checks().0,
-            remove_others: |_| {},
+            remove_others: Box::new(|| {}),
             config,
         };
         let node = self.node().clone();

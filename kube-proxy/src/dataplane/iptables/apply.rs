@@ -112,6 +112,7 @@ impl State {
         if !self.full && self.look_at.is_some_and(|at| at <= now) {
             if !tools.has_canary().map_err(|error| error.explain())? {
                 warn!(ip_family = %self.family, "iptables canary is gone: another hand flushed the rules; writing all");
+                report.drift += 1;
                 self.full = true;
             }
             self.look_at = Some(now + config.sync_period);

@@ -1,6 +1,6 @@
 //! What a kube-proxy in another mode, ours or upstream's, left in this node's kernel, and how it goes.
 //!
-//! Who starts puts its own rules in force first, and then removes what is left of other modes ([`begin_to_remove_others`]): at
+//! Who starts puts its own rules in force first, and then removes what is left of other modes ([`remover`]): at
 //! no moment there are no rules. While both are there each packet meets both, which is harmless: the first that finds
 //! an endpoint for a connection gives it to conntrack, and the others are not asked any more, nor are they about
 //! masquerading; what they refuse or drop is addressed to a Service, and no packet still is once it has an endpoint.
@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::{CommitError, iptables, ipvs, nftables};
 use crate::config::Mode;
 use crate::model::object::Family;
+use crate::node::privileges::{self, Capabilities};
 
 /// The pauses between attempts to remove what resists.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -117,14 +118,31 @@ pub fn remove_all() -> Result<(), anyhow::Error> {
     Ok(())
 }
 
-/// Removes what other modes than this one left, once this one is in force, on a thread of its own: that may take a
-/// while, in which changes of Services must not wait.
-pub fn begin_to_remove_others(mode: Mode) {
+/// Starts a thread that removes what other modes than this one left once it is told to, and then ends: that may take a
+/// while, in which changes of Services must not wait. It has capabilities that the proxy itself may not need, so it has
+/// to be started before those are given up.
+pub fn remover(mode: Mode) -> Remover {
+    let (begin, begun) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name("leftovers".to_owned());
-    if let Err(err) = thread.spawn(move || remove_others(mode)) {
+    let started = thread.spawn(move || {
+        if let Err(err) = privileges::give_up_all_but(Capabilities::of_cleanup()) {
+            warn!(%err, "The thread that removes what other modes left keeps its capabilities");
+        }
+        if begun.recv().is_ok() {
+            remove_others(mode);
+        }
+    });
+    if let Err(err) = started {
         warn!(%err, "There is no thread to remove what other modes left");
     }
+    Box::new(move || {
+        // Without a thread it was said, and a second word is one too many.
+        let _ = begin.try_send(());
+    })
 }
+
+/// Begins to remove what other modes left, when it is called for the first time.
+pub type Remover = Box<dyn Fn() + Send>;
 
 /// Removes what other modes than this one left. What resists is told once and tried again as long as there is hope.
 fn remove_others(mode: Mode) {

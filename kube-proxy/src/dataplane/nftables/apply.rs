@@ -90,6 +90,7 @@ impl Nftables {
                 Err(Stop::Drift) => {
                     let table = &self.config.table;
                     tracing::warn!(%table, "the table was changed by another hand; programming it anew");
+                    report.drift += 1;
                     self.in_force = false;
                 }
             }
@@ -170,6 +171,7 @@ impl Nftables {
                 self.kernel.deleted(&chain, now);
             } else {
                 self.kernel.not_deleted(&chain, now);
+                report.families[chain.0 as usize].cleanup_failures += 1;
             }
         }
         Ok(())

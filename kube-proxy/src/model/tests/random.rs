@@ -242,7 +242,9 @@ proptest! {
         }
         let (mut chunked, mut kept_by_chunk) = (Cluster::new(config()), Views::new());
         for chunk in changes.chunks(chunk) {
-            chunk.iter().cloned().for_each(|change| chunked.apply(change));
+            chunk.iter().cloned().for_each(|change| {
+                chunked.apply(change);
+            });
             follow(&mut chunked, &mut kept_by_chunk);
         }
         let (services, slices, node) = final_state(&changes);

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::cli::{self, Command};
+use crate::config::Mode;
 use crate::dataplane::{CommitError, FamilyReport, NodePortAddresses, Refusal, TableRules};
 use crate::model::object::{ObjectName, Service, ServicePort};
 use crate::model::view::ServiceView;
@@ -102,11 +103,10 @@ struct Running {
 }
 
 /// The loops, by their threads, that had what other modes left removed.
-static REMOVALS: Mutex<Vec<(ThreadId, Mode)>> = Mutex::new(Vec::new());
+static REMOVALS: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
 
-fn note_removal(of_all_but: Mode) {
-    let thread = std::thread::current().id();
-    REMOVALS.lock().unwrap().push((thread, of_all_but));
+fn note_removal() {
+    REMOVALS.lock().unwrap().push(std::thread::current().id());
 }
 
 #[derive(Default)]
@@ -134,14 +134,15 @@ impl Start {
         let metrics = Arc::new(Metrics::new().unwrap());
         let health = Arc::new(Health::new(config.sync_period, true));
         let setup = Setup {
-            config,
             node_name: "node-1".into(),
             local_addresses,
             node_patience: self.patience,
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
+            status: Arc::new(Status::new(&config, "node-1", Arc::clone(&health))),
             health_checks: crate::server::health_checks().0,
-            remove_others: note_removal,
+            remove_others: Box::new(note_removal),
+            config,
         };
         let fake = Fake {
             told: Told::default(),
@@ -190,12 +191,15 @@ impl Running {
         self.commit()
     }
 
-    /// What its loop had removed so far: what all modes but these left.
-    fn removals(&self) -> Vec<Mode> {
-        let removals = REMOVALS.lock().unwrap();
+    /// How often its loop had removed what other modes left.
+    fn removals(&self) -> usize {
         let thread = self.thread.thread().id();
-        let of_this = removals.iter().filter(|(by, _)| *by == thread);
-        of_this.map(|(_, mode)| *mode).collect()
+        REMOVALS
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|by| **by == thread)
+            .count()
     }
 
     fn is_quiet(&self) -> bool {

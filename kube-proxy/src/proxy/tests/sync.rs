@@ -336,16 +336,16 @@ fn what_other_modes_left_is_removed_once_and_not_before_this_mode_is_in_force() 
     open.send(()).unwrap();
     // The second attempt is under way: the first one has failed.
     running.commit();
-    assert_eq!(running.removals(), []);
+    assert_eq!(running.removals(), 0);
     open.send(()).unwrap();
     // The third one: the second one has succeeded.
     running.send([service("b", 80)]);
     running.commit();
-    assert_eq!(running.removals(), [Mode::Iptables]);
+    assert_eq!(running.removals(), 1);
     open.send(()).unwrap();
     running.send([service("c", 80)]);
     running.commit();
     open.send(()).unwrap();
-    assert_eq!(running.removals(), [Mode::Iptables]);
+    assert_eq!(running.removals(), 1);
     running.end().unwrap();
 }

@@ -3,6 +3,7 @@
 //! client certificate or exec credential is picked up.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
@@ -23,6 +24,7 @@ use tower::{BoxError, Service, ServiceExt as _};
 use super::config::{ClientConfig, ClientConfigError, ClientOptions, load, with_causes};
 use super::failure::Failure;
 use super::proxy;
+use crate::metrics::Metrics;
 
 /// A dead peer is noticed after about 45 s: this long silent, then three probes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -42,6 +44,9 @@ pub(super) struct Connection {
     options: ClientOptions,
     connect_timeout: Duration,
     server: String,
+    /// Host and port of it, as metrics name it.
+    host: String,
+    metrics: Arc<Metrics>,
     slot: Mutex<Slot>,
 }
 
@@ -69,12 +74,18 @@ impl std::fmt::Debug for Current {
 
 impl Connection {
     /// Checks the settings; connects to nothing yet.
-    pub(super) fn new(options: ClientOptions, connect_timeout: Duration) -> Result<Self, ClientConfigError> {
-        let server = load(&options)?.kube.cluster_url.to_string();
+    pub(super) fn new(
+        options: ClientOptions,
+        connect_timeout: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ClientConfigError> {
+        let url = load(&options)?.kube.cluster_url;
         Ok(Self {
             options,
             connect_timeout,
-            server,
+            server: url.to_string(),
+            host: url.authority().map(|host| host.to_string()).unwrap_or_default(),
+            metrics,
             slot: Mutex::default(),
         })
     }
@@ -111,7 +122,19 @@ impl Connection {
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization);
         }
+        let (method, begun) = (request.method().clone(), Instant::now());
         let answer = client.send(request).await;
+        let status = answer.as_ref().map(|answer| answer.status());
+        let code = status.as_ref().map_or("<error>", StatusCode::as_str);
+        let requests = &self.metrics.client_requests;
+        requests
+            .with_label_values(&[code, &self.host, method.as_str()])
+            .inc();
+        let duration = self
+            .metrics
+            .client_duration
+            .with_label_values(&[&self.host, method.as_str()]);
+        duration.observe(begun.elapsed().as_secs_f64());
         answer.map_err(|error| Failure::Connect(in_words(&error)))
     }
 

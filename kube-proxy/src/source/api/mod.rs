@@ -83,6 +83,7 @@ impl Default for Timing {
 #[derive(Debug)]
 pub struct Source {
     connection: Arc<Connection>,
+    metrics: Arc<Metrics>,
     timing: Timing,
 }
 
@@ -91,9 +92,14 @@ impl Source {
     ///
     /// # Errors
     /// When kubeconfig or URL cannot be used.
-    pub fn new(options: ClientOptions, timing: Timing) -> Result<Self, ClientConfigError> {
+    pub fn new(
+        options: ClientOptions,
+        timing: Timing,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ClientConfigError> {
         Ok(Self {
-            connection: Arc::new(Connection::new(options, timing.connect)?),
+            connection: Arc::new(Connection::new(options, timing.connect, Arc::clone(&metrics))?),
+            metrics,
             timing,
         })
     }
@@ -104,13 +110,7 @@ impl Source {
     }
 
     /// Lists and watches until the receiver of `changes` is gone, and writes Events.
-    pub async fn run(
-        self,
-        node_name: &str,
-        changes: mpsc::Sender<Change>,
-        events: mpsc::Receiver<Event>,
-        metrics: Arc<Metrics>,
-    ) {
+    pub async fn run(self, node_name: &str, changes: mpsc::Sender<Change>, events: mpsc::Receiver<Event>) {
         let interner = Arc::default();
         let watcher = |resource: Resource| {
             let interner: &Arc<Mutex<_>> = &interner;
@@ -120,7 +120,7 @@ impl Source {
                 self.timing,
                 changes.clone(),
                 Arc::clone(interner),
-                Arc::clone(&metrics),
+                Arc::clone(&self.metrics),
             )
             .run()
         };

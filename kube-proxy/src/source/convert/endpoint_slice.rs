@@ -1,8 +1,11 @@
 //! EndpointSlice.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::{Converted, Interner, LABEL_SERVICE_NAME, Report, parse_ip};
+use jiff::Timestamp;
+
+use super::{ANNOTATION_LAST_CHANGE_TRIGGER, Converted, Interner, LABEL_SERVICE_NAME, Report, parse_ip};
 use crate::model::object::{EndpointSlice, Family, Hints, ObjectName, SliceEndpoint, SlicePort};
 use crate::source::wire;
 
@@ -35,10 +38,18 @@ pub fn endpoint_slice(slice: &wire::EndpointSlice, interner: &mut Interner) -> C
         name: ObjectName::new(interner.intern(namespace), name),
         service: service.map(|service| interner.intern(service)),
         family,
+        last_change_trigger: last_change_trigger(slice),
         ports: ports(&slice.ports, &mut report, interner),
         endpoints: endpoints(&slice.endpoints, family, &mut report, interner),
     };
     report.finish(Some(object))
+}
+
+/// Whoever makes slices by hand may write anything there; then there is nothing to measure.
+fn last_change_trigger(slice: &wire::EndpointSlice) -> Option<SystemTime> {
+    let annotations = &slice.metadata.as_ref()?.annotations;
+    let time = wire::value_of(annotations, ANNOTATION_LAST_CHANGE_TRIGGER)?;
+    Some(time.parse::<Timestamp>().ok()?.into())
 }
 
 fn ports(ports: &[wire::EndpointPort], report: &mut Report<'_>, interner: &mut Interner) -> Vec<SlicePort> {

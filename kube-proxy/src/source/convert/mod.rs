@@ -31,6 +31,8 @@ pub const LABEL_SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-
 pub const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
 /// Label that names the Service of an EndpointSlice.
 pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// When that happened which made the EndpointSlice change last: a Pod became ready, say.
+pub const ANNOTATION_LAST_CHANGE_TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// Label that names the zone of a Node.
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 /// Names a scheduler of IPVS for a Service, in place of the configured one. Other modes do not read it.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -287,6 +288,30 @@ fn a_slice_keeps_what_can_be_used_of_it() {
             "endpoints[4].addresses",
         ]
     );
+}
+
+#[test]
+fn a_slice_tells_when_that_happened_which_made_it_change() {
+    for (value, nanoseconds) in [
+        (
+            json!("2026-11-22T23:20:04.25Z"),
+            Some(1_795_389_604_250_000_000_u64),
+        ),
+        (json!("2026-11-22T23:20:04Z"), Some(1_795_389_604_000_000_000)),
+        (json!("yesterday"), None),
+        (json!(null), None),
+    ] {
+        let annotations = json!({"endpoints.kubernetes.io/last-change-trigger-time": value});
+        let metadata = json!({"namespace": "default", "name": "web-1", "annotations": annotations});
+        let slice = json!({"addressType": "IPv4", "metadata": metadata});
+        let slice = endpoint_slice(&serde_json::from_value(slice).unwrap(), &mut Interner::default());
+        let expected = nanoseconds.map(|nanos| UNIX_EPOCH + Duration::from_nanos(nanos));
+        assert_eq!(
+            slice.object.unwrap().last_change_trigger,
+            expected,
+            "{annotations}"
+        );
+    }
 }
 
 #[test]

@@ -64,7 +64,12 @@ fn connection(folder: &TempDir, cluster: &str, user: &str) -> Connection {
         kubeconfig: Some(path),
         ..ClientOptions::default()
     };
-    Connection::new(options, Duration::from_secs(10)).unwrap()
+    Connection::new(
+        options,
+        Duration::from_secs(10),
+        Arc::new(Metrics::new().unwrap()),
+    )
+    .unwrap()
 }
 
 async fn get(connection: &Connection) -> Result<(), Failure> {
@@ -80,6 +85,14 @@ async fn a_request_says_who_asks_for_what() {
     let connection = connection(&folder, &format!("server: 'http://{address}/base'"), "token: abc");
     get(&connection).await.unwrap();
     get(&connection).await.unwrap();
+    let metrics = connection.metrics.text().unwrap();
+    let labels = format!("host=\"{address}\"");
+    for line in [
+        format!("rest_client_requests_total{{code=\"200\",{labels},method=\"GET\"}} 2\n"),
+        format!("rest_client_request_duration_seconds_count{{{labels},verb=\"GET\"}} 2\n"),
+    ] {
+        assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
+    }
     let heads = heads.lock().unwrap();
     assert!(
         heads[0].starts_with("GET /base/api?limit=1 HTTP/1.1\r\n"),
