@@ -125,7 +125,9 @@ async fn work(flags: &Flags, loaded: Loaded, levels: Levels) -> anyhow::Result<E
     node::sysctl::set_conntrack(&config.conntrack);
     let remove_others = dataplane::leftovers::remover(config.mode);
     // What is started after this, threads and programs, has no more than this.
-    privileges::give_up_all_but(Capabilities::of_proxy(&config)).context("cannot give up capabilities")?;
+    let kept = privileges::give_up_all_but(Capabilities::of_proxy(&config));
+    let kept = kept.context("cannot give up capabilities")?;
+    info!(%kept, "Gave up all other capabilities");
     let setup = Setup {
         config: config.clone(),
         node_name,

@@ -4,9 +4,9 @@
 //! Programs that it starts (those of iptables, credential plugins) have what the thread has that starts them, and
 //! cannot gain anything: `no_new_privs` is set, and where the kernel lets us the bounding set is as small.
 
-use std::io;
+use std::{fmt, io};
 
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::config::{Config, Mode};
 
@@ -53,6 +53,27 @@ impl Capabilities {
     }
 }
 
+impl fmt::Display for Capabilities {
+    /// `CAP_NET_ADMIN,CAP_NET_RAW`, or `none`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.each().map(|number| match number {
+            NET_BIND_SERVICE => "CAP_NET_BIND_SERVICE".to_owned(),
+            NET_ADMIN => "CAP_NET_ADMIN".to_owned(),
+            NET_RAW => "CAP_NET_RAW".to_owned(),
+            other => other.to_string(),
+        });
+        let names: Vec<String> = names.collect();
+        f.write_str(
+            if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(",")
+            }
+            .as_str(),
+        )
+    }
+}
+
 /// Makes use of all that this thread is permitted: a program may have them from its file without their being in effect.
 pub fn use_permitted() {
     let raised = get().and_then(|sets| {
@@ -66,11 +87,12 @@ pub fn use_permitted() {
     }
 }
 
-/// Gives up everything but `keep`, for this thread, the threads that it starts from now on, and the programs.
+/// Gives up everything but `keep`, for this thread, the threads that it starts from now on, and the programs. What it
+/// has then: of what is not permitted nothing can be kept.
 ///
 /// # Errors
 /// When the kernel refuses to take something back.
-pub fn give_up_all_but(keep: Capabilities) -> io::Result<()> {
+pub fn give_up_all_but(keep: Capabilities) -> io::Result<Capabilities> {
     let permitted = get()?.permitted;
     let kept = Capabilities(permitted & keep.0);
     // As long as it may: without CAP_SETPCAP the bounding set stays, and no_new_privs alone bounds the programs.
@@ -100,12 +122,7 @@ pub fn give_up_all_but(keep: Capabilities) -> io::Result<()> {
             debug!(%err, capability = number, "A capability cannot be passed on to programs");
         }
     }
-    info!(
-        kept = format!("{:#x}", kept.0),
-        given_up = format!("{:#x}", permitted & !kept.0),
-        "Gave up capabilities"
-    );
-    Ok(())
+    Ok(kept)
 }
 
 /// The sets of a thread.
