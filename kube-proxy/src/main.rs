@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kube_proxy::cli::{self, Command, Flags};
-use kube_proxy::config::{self, Current, Loaded};
+use kube_proxy::config::{self, Config, Current, Loaded};
+use kube_proxy::dataplane::leftovers::{self, Remover};
 use kube_proxy::health::Health;
 use kube_proxy::logging::Levels;
 use kube_proxy::metrics::Metrics;
@@ -102,12 +103,22 @@ fn failed(err: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Does what a proxy needs more privileges for than it keeps, and gives up the others.
+fn initialise(config: &Config) -> anyhow::Result<Remover> {
+    node::sysctl::set_conntrack(&config.conntrack);
+    let remove_others = leftovers::remover(config.mode);
+    // What is started after this, threads and programs, has no more than this.
+    let kept = privileges::give_up_all_but(Capabilities::of_proxy(config));
+    let kept = kept.context("cannot give up capabilities")?;
+    info!(%kept, "Gave up all other capabilities");
+    Ok(remove_others)
+}
+
 /// Runs everything until one part ends. Rules stay in the kernel however that happens: the next proxy takes
 /// over from them.
 async fn work(flags: &Flags, loaded: Loaded, levels: Levels) -> anyhow::Result<ExitCode> {
     let configz = Arc::new(Mutex::new(loaded.in_effect()?));
     let Loaded { config, file, .. } = loaded;
-    let started = jiff::Timestamp::now();
     let node_name: Arc<str> = node::name(config.hostname_override.as_deref())?.into();
     node::set_oom_score_adj(config.oom_score_adj);
     let metrics = Arc::new(Metrics::new()?);
@@ -122,12 +133,7 @@ async fn work(flags: &Flags, loaded: Loaded, levels: Levels) -> anyhow::Result<E
     recorder.started();
     let (health_checks, checks) = server::health_checks();
     let status = Arc::new(Status::new(&config, &node_name, Arc::clone(&health)));
-    node::sysctl::set_conntrack(&config.conntrack);
-    let remove_others = dataplane::leftovers::remover(config.mode);
-    // What is started after this, threads and programs, has no more than this.
-    let kept = privileges::give_up_all_but(Capabilities::of_proxy(&config));
-    let kept = kept.context("cannot give up capabilities")?;
-    info!(%kept, "Gave up all other capabilities");
+    let remove_others = initialise(&config)?;
     let setup = Setup {
         config: config.clone(),
         node_name,
@@ -139,15 +145,8 @@ async fn work(flags: &Flags, loaded: Loaded, levels: Levels) -> anyhow::Result<E
         health_checks,
         remove_others,
     };
-    let about = About {
-        mode: config.mode,
-        features: config.features,
-        configz: Arc::clone(&configz),
-        flags: flags.values.clone(),
-        started,
-        levels: config.profiling.then(|| levels.clone()),
-        status,
-    };
+    let profiling = config.profiling.then(|| levels.clone());
+    let about = About::new(&config, flags, Arc::clone(&configz), profiling, status);
     let current = Current {
         file,
         flags: flags.clone(),

@@ -1,21 +1,20 @@
 //! The command line, with the habits of upstream's flag library: `--flag value` and `--flag=value`, `_` for `-`
-//! in names, `-v2`, `-v 2` and `-v=2`, bare booleans. What the values mean is decided in `config`.
+//! in names, `-v2`, `-v 2` and `-v=2`, bare booleans. `flags` lists them, `value` reads their values, `status` is the
+//! command of that name. What the values mean is decided in `config`.
 
 mod flags;
+mod status;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use self::flags::{Does, FLAGS, Flag, Takes};
-use crate::config::duration::parse_duration;
-
-/// Where the metrics server listens unless told.
-const METRICS_PORT: u16 = 10249;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -99,7 +98,7 @@ pub enum UsageError {
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, UsageError> {
     let mut arguments = arguments.into_iter().peekable();
     if arguments.next_if(|first| first == "status").is_some() {
-        return status(arguments);
+        return status::parse(arguments);
     }
     let given = split(arguments)?;
     if given.iter().any(|(flag, _)| flag.name == "help") {
@@ -140,45 +139,6 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Usa
         }
     }
     Ok(Command::Run(Box::new(flags)))
-}
-
-/// Reads what stands behind `status`.
-fn status(mut arguments: impl Iterator<Item = String>) -> Result<Command, UsageError> {
-    let mut address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), METRICS_PORT);
-    let mut json = false;
-    while let Some(argument) = arguments.next() {
-        let (name, value) = match argument.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (argument.as_str(), None),
-        };
-        let known = match name {
-            "--metrics-bind-address" | "--output" | "-o" => name,
-            "-h" | "--help" => return Ok(Command::Help),
-            _ => match name.strip_prefix("--") {
-                Some(name) => return Err(UsageError::UnknownFlag(name.to_owned())),
-                None => return Err(UsageError::Positional(vec![argument])),
-            },
-        };
-        let value = value.or_else(|| arguments.next());
-        let value = value.ok_or_else(|| UsageError::NeedsArgument(known.to_owned()))?;
-        let refuse = |problem| UsageError::InvalidArgument {
-            flag: known.to_owned(),
-            value: value.clone(),
-            problem,
-        };
-        match (known, value.as_str()) {
-            ("--metrics-bind-address", text) => {
-                let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, METRICS_PORT));
-                address = alone
-                    .or_else(|_| text.parse())
-                    .map_err(|_| refuse("must be IP or IP:port"))?;
-            }
-            (_, "json") => json = true,
-            (_, "text") => json = false,
-            _ => return Err(refuse("must be text or json")),
-        }
-    }
-    Ok(Command::Status { address, json })
 }
 
 impl Flags {
@@ -282,80 +242,6 @@ fn split_short(
         return Ok(());
     }
     Ok(())
-}
-
-impl Flag {
-    /// The value as KubeProxyConfiguration writes it.
-    fn value(&self, text: &str) -> Result<Value, UsageError> {
-        let refuse = |problem| UsageError::InvalidArgument {
-            flag: match self.short {
-                Some(letter) => format!("-{letter}, --{}", self.name),
-                None => format!("--{}", self.name),
-            },
-            value: text.to_owned(),
-            problem,
-        };
-        if self.name == "version" {
-            return Ok(Value::Null);
-        }
-        Ok(match self.takes {
-            Takes::Text => text.into(),
-            Takes::Bool => parse_bool(text)
-                .ok_or_else(|| refuse("must be true or false"))?
-                .into(),
-            Takes::Port => text
-                .parse::<u16>()
-                .map_err(|_| refuse("must be a port number"))?
-                .into(),
-            Takes::Integer => text
-                .parse::<i32>()
-                .map_err(|_| refuse("must be a whole number"))?
-                .into(),
-            Takes::Number => text
-                .parse::<f64>()
-                .ok()
-                .filter(|number| number.is_finite())
-                .ok_or_else(|| refuse("must be a number"))?
-                .into(),
-            Takes::Duration => {
-                parse_duration(text).ok_or_else(|| refuse("must be a duration like 1h30m or 250ms"))?;
-                text.into()
-            }
-            Takes::List => text.split(',').filter(|item| !item.is_empty()).collect(),
-            Takes::Modules => {
-                let mut modules = Vec::new();
-                for entry in text.split(',').filter(|entry| !entry.is_empty()) {
-                    let (pattern, verbosity) = entry
-                        .split_once('=')
-                        .and_then(|(pattern, number)| Some((pattern, number.parse::<u32>().ok()?)))
-                        .ok_or_else(|| refuse("must be pattern=N,..."))?;
-                    modules.push(json!({"filePattern": pattern, "verbosity": verbosity}));
-                }
-                Value::Array(modules)
-            }
-            Takes::Gates => {
-                let mut gates = Map::new();
-                for gate in text.split(',').filter(|gate| !gate.is_empty()) {
-                    let (name, on) = gate
-                        .split_once('=')
-                        .ok_or_else(|| refuse("must be name=true or name=false"))?;
-                    let on =
-                        parse_bool(on.trim()).ok_or_else(|| refuse("must be name=true or name=false"))?;
-                    gates.insert(name.trim().to_owned(), on.into());
-                }
-                Value::Object(gates)
-            }
-        })
-    }
-}
-
-/// The spellings that upstream takes for a boolean.
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 /// Puts a value at a JSON pointer, making the objects on the way. Lists and maps of a repeated flag are joined.

@@ -2,33 +2,22 @@
 //! null mean the default, because kubeadm writes files full of them.
 
 use std::fmt::Debug;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
 use super::file::{KubeProxyConfiguration, ModeSection, Period};
 use super::{
-    Config, ConfigError, Conntrack, DetectLocal, Features, Ipvs, Mode, NodePorts, Source, ipvs, logging,
+    Config, ConfigError, Conntrack, DetectLocal, Features, Ipvs, Mode, NodePorts, ipvs, logging, source,
 };
 use crate::cli::Flags;
 use crate::model::object::Family;
-use crate::source::api::ClientOptions;
 use crate::source::convert::{parse_cidr, parse_ip};
 
-/// Where Services of a manifest source get their clusterIP from, unless told: what kubeadm and kind take.
-const SERVICE_RANGES: [IpNet; 2] = [
-    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16)),
-    IpNet::V6(Ipv6Net::new_assert(
-        Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0),
-        112,
-    )),
-];
 pub(super) const DEFAULT_SYNC_PERIOD: Duration = Duration::from_secs(30);
 pub(super) const DEFAULT_MIN_SYNC_PERIOD: Duration = Duration::from_secs(1);
 pub(super) const DEFAULT_MASQUERADE_BIT: i32 = 14;
-pub(super) const DEFAULT_CONTENT_TYPE: &str = "application/vnd.kubernetes.protobuf";
 const DEFAULT_OOM_SCORE_ADJ: i32 = -999;
 const DEFAULT_MAX_PER_CORE: i32 = 32_768;
 const DEFAULT_CONNTRACK_MIN: i32 = 131_072;
@@ -56,6 +45,11 @@ impl Problems {
         self.0.push(format!(
             "KubeProxyConfiguration.{path}: Invalid value: {value:?}: {problem}"
         ));
+    }
+
+    /// Something that is no field.
+    pub(super) fn refuse(&mut self, problem: String) {
+        self.0.push(problem);
     }
 
     /// Something that may not be set.
@@ -122,31 +116,10 @@ pub(super) fn check(
     let mode = mode(file, &mut problems)
         .or(default_mode)
         .unwrap_or(Mode::Nftables);
-    let iptables = file.iptables.clone().unwrap_or_default();
-    // Upstream checks this one in every mode.
-    let iptables_bit = masquerade_bit(IPTABLES, iptables.masquerade_bit, &mut problems);
-    // The section of the mode.
-    let (section, name, masquerade_bit) = match mode {
-        Mode::Iptables => (iptables, IPTABLES, iptables_bit),
-        Mode::Nftables => {
-            let nftables = file.nftables.clone().unwrap_or_default();
-            let bit = masquerade_bit(NFTABLES, nftables.masquerade_bit, &mut problems);
-            (nftables, NFTABLES, bit)
-        }
-        // As upstream: the periods are its own, the rest is that of iptables.
-        Mode::Ipvs => {
-            let periods = file.ipvs.clone().unwrap_or_default();
-            let section = ModeSection {
-                sync_period: periods.sync_period,
-                min_sync_period: periods.min_sync_period,
-                ..iptables
-            };
-            (section, IPVS, iptables_bit)
-        }
-    };
+    let (section, name, masquerade_bit) = section_of(mode, file, &mut problems);
     let config = Config {
         mode,
-        source: source(file, flags, &mut problems),
+        source: source::check(file, flags, &mut problems),
         hostname_override: hostname_override(file, &mut problems),
         node_ip_override: bind_address.filter(|ip| !ip.is_unspecified()),
         healthz_address: match flags.healthz_port {
@@ -198,6 +171,35 @@ pub(super) fn check(
     }
 }
 
+/// The section of the mode, what upstream calls it, and the bit of its mark.
+fn section_of(
+    mode: Mode,
+    file: &KubeProxyConfiguration,
+    problems: &mut Problems,
+) -> (ModeSection, &'static str, u8) {
+    let iptables = file.iptables.clone().unwrap_or_default();
+    // Upstream checks this one in every mode.
+    let iptables_bit = masquerade_bit(IPTABLES, iptables.masquerade_bit, problems);
+    match mode {
+        Mode::Iptables => (iptables, IPTABLES, iptables_bit),
+        Mode::Nftables => {
+            let nftables = file.nftables.clone().unwrap_or_default();
+            let bit = masquerade_bit(NFTABLES, nftables.masquerade_bit, problems);
+            (nftables, NFTABLES, bit)
+        }
+        // As upstream: the periods are its own, the rest is that of iptables.
+        Mode::Ipvs => {
+            let periods = file.ipvs.clone().unwrap_or_default();
+            let section = ModeSection {
+                sync_period: periods.sync_period,
+                min_sync_period: periods.min_sync_period,
+                ..iptables
+            };
+            (section, IPVS, iptables_bit)
+        }
+    }
+}
+
 /// Fields that have no effect here, but values that upstream refuses.
 fn check_unused(file: &KubeProxyConfiguration, flags: &Flags, problems: &mut Problems) {
     if is_zero_flag(file.config_sync_period, flags) {
@@ -218,7 +220,7 @@ fn is_zero_flag(period: Option<Period>, flags: &Flags) -> bool {
 }
 
 /// A text that says something.
-fn text(field: &Option<String>) -> Option<&str> {
+pub(super) fn text(field: &Option<String>) -> Option<&str> {
     field.as_deref().filter(|text| !text.is_empty())
 }
 
@@ -235,66 +237,6 @@ fn mode(file: &KubeProxyConfiguration, problems: &mut Problems) -> Option<Mode> 
         ),
     }
     None
-}
-
-fn source(file: &KubeProxyConfiguration, flags: &Flags, problems: &mut Problems) -> Source {
-    let connection = file.client_connection.clone().unwrap_or_default();
-    if let Some(burst) = connection.burst.filter(|&burst| burst < 0) {
-        problems.invalid(
-            "ClientConnection.Burst",
-            burst,
-            "must be greater than or equal to 0",
-        );
-    }
-    let Some(path) = flags.manifests.clone() else {
-        if flags.service_cluster_ip_range.is_some() {
-            problems
-                .0
-                .push("--service-cluster-ip-range needs --manifests: an API server knows its own".to_owned());
-        }
-        return Source::Api(ClientOptions {
-            kubeconfig: text(&connection.kubeconfig).map(PathBuf::from),
-            master: flags.master.clone(),
-            accept_content_types: connection.accept_content_types.unwrap_or_default(),
-            content_type: text(&connection.content_type)
-                .unwrap_or(DEFAULT_CONTENT_TYPE)
-                .to_owned(),
-        });
-    };
-    if flags.master.is_some() {
-        problems
-            .0
-            .push("--manifests and --master exclude each other: objects come from one place".to_owned());
-    }
-    Source::Manifests {
-        path,
-        service_cluster_ip_range: service_range(flags, problems),
-    }
-}
-
-fn service_range(flags: &Flags, problems: &mut Problems) -> Vec<IpNet> {
-    let Some(range) = &flags.service_cluster_ip_range else {
-        return SERVICE_RANGES.to_vec();
-    };
-    let mut refuse = |problem: &str| {
-        problems
-            .0
-            .push(format!("invalid --service-cluster-ip-range {range:?}: {problem}"));
-    };
-    let Some(networks) = range.split(',').map(parse_cidr).collect::<Option<Vec<_>>>() else {
-        refuse("must be one CIDR, or one IPv4 and one IPv6 CIDR separated by a comma");
-        return Vec::new();
-    };
-    if networks
-        .iter()
-        .any(|net| net.max_prefix_len() - net.prefix_len() < 2)
-    {
-        refuse("is too small to hold Services");
-    }
-    if networks.len() > 2 || (networks.len() == 2 && family(&networks[0]) == family(&networks[1])) {
-        refuse("must be at most one CIDR of each family");
-    }
-    networks
 }
 
 fn hostname_override(file: &KubeProxyConfiguration, problems: &mut Problems) -> Option<String> {
@@ -328,7 +270,7 @@ fn parse_socket_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(parse_ip(ip)?, port))
 }
 
-fn family(net: &IpNet) -> Family {
+pub(super) fn family(net: &IpNet) -> Family {
     Family::of(net.addr())
 }
 

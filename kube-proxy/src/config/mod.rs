@@ -9,6 +9,7 @@ mod effect;
 mod file;
 mod ipvs;
 mod logging;
+mod source;
 #[cfg(test)]
 mod tests;
 mod watch;

@@ -11,7 +11,7 @@ use super::file::{
     API_VERSION, ClientConnection, Conntrack, DetectLocal, Ipvs, KIND, KubeProxyConfiguration, Logging,
     ModeSection, Period,
 };
-use super::{Config, Mode, NodePorts, check, overlay, yaml};
+use super::{Config, Mode, NodePorts, check, overlay, source, yaml};
 
 const FLUSH_FREQUENCY: Duration = Duration::from_secs(5);
 const CONFIG_SYNC_PERIOD: Duration = Duration::from_secs(15 * 60);
@@ -101,7 +101,7 @@ fn client_connection(given: ClientConnection) -> ClientConnection {
     ClientConnection {
         kubeconfig: text_or(given.kubeconfig, ""),
         accept_content_types: text_or(given.accept_content_types, ""),
-        content_type: text_or(given.content_type, check::DEFAULT_CONTENT_TYPE),
+        content_type: text_or(given.content_type, source::DEFAULT_CONTENT_TYPE),
         qps: given.qps.filter(|&qps| qps != 0.0).or(Some(5.0)),
         burst: given.burst.filter(|&burst| burst != 0).or(Some(10)),
     }

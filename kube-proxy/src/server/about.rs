@@ -10,7 +10,8 @@ use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
 
 use super::pages::{Asked, PROMETHEUS, Page, Pages};
-use crate::config::{Features, Mode, yaml};
+use crate::cli::Flags;
+use crate::config::{Config, Features, Mode, yaml};
 use crate::logging::Levels;
 use crate::metrics::Metrics;
 use crate::status::Status;
@@ -25,19 +26,40 @@ const YAML: &str = "application/yaml";
 #[derive(Debug)]
 pub struct About {
     /// For `/proxyMode`.
-    pub mode: Mode,
+    pub(super) mode: Mode,
     /// Which pages there are.
-    pub features: Features,
+    pub(super) features: Features,
     /// For `/configz`; it may change.
-    pub configz: Arc<Mutex<Value>>,
+    pub(super) configz: Arc<Mutex<Value>>,
     /// For `/flagz`.
-    pub flags: BTreeMap<&'static str, String>,
+    pub(super) flags: BTreeMap<&'static str, String>,
     /// When this program began.
-    pub started: Timestamp,
+    pub(super) started: Timestamp,
     /// For `/debug/flags/v`, where profiling is on.
-    pub levels: Option<Levels>,
+    pub(super) levels: Option<Levels>,
     /// For `/status`.
-    pub status: Arc<Status>,
+    pub(super) status: Arc<Status>,
+}
+
+impl About {
+    /// All of it; `levels` where they may be changed by a request.
+    pub fn new(
+        config: &Config,
+        flags: &Flags,
+        configz: Arc<Mutex<Value>>,
+        levels: Option<Levels>,
+        status: Arc<Status>,
+    ) -> Self {
+        Self {
+            mode: config.mode,
+            features: config.features,
+            configz,
+            flags: flags.values.clone(),
+            started: Timestamp::now(),
+            levels,
+            status,
+        }
+    }
 }
 
 /// The pages of the metrics server.
