@@ -204,7 +204,7 @@ impl Ipvs {
             if wanted.is_none() && !goes {
                 continue;
             }
-            for step in steps(at, kernel.servers.get(&at), wanted, &self.lacking) {
+            for step in steps(kernel.servers.get(&at), wanted, &self.lacking) {
                 message::request(&mut requests, at, &step);
                 taken.push((at, step));
             }

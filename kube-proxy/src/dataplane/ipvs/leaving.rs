@@ -1,6 +1,9 @@
-//! What goes slowly: endpoints whose connections have yet to end, and the addresses that these came to.
+//! What goes slowly: endpoints that have yet to finish what they began, and the addresses that this came to.
+//!
+//! With an endpoint of UDP the kernel forgets, within milliseconds, who asked it (since 5.9), so an answer under way would
+//! be lost. Hence the pause before it goes, which is that of `conntrack/worker.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -18,36 +21,48 @@ use crate::dataplane::nftables::Backend;
 use crate::dataplane::{CommitError, CommitReport};
 use crate::netlink::Failure;
 
-/// When endpoints that are to go are looked at for the first time, and how often then.
+/// How long an endpoint of UDP stays for answers under way.
+const ANSWERING: Duration = Duration::from_millis(50);
+/// When endpoints that may have connections are looked at for the first time, and how often then.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 const NEXT_LOOK: Duration = Duration::from_secs(5);
 
+/// The endpoints of a virtual server that are to go, and since when.
+pub(super) type Leaving = BTreeMap<Backend, Instant>;
+
 impl Ipvs {
-    /// Notes which of the virtual servers that moved have endpoints that stay only for their connections, and which are as they
-    /// should be.
+    /// Notes which of the virtual servers that moved have endpoints that are to go, and which are as they should be.
     pub(super) fn note_leaving(&mut self, kernel: &Kernel, now: Instant) {
         for &at in &self.moved.servers {
             let wanted = self.desired.server(at).map(|(server, _)| server);
+            let before = self.leaving.remove(&at).unwrap_or_default();
             let held = kernel.servers.get(&at);
-            let is_leaving =
-                at.has_connections() && held.is_some_and(|held| leaves(held, wanted).next().is_some());
-            if !is_leaving {
-                self.leaving.remove(&at);
-            } else if self.leaving.insert(at) && wanted.is_none() {
+            let going = held.into_iter().flat_map(|held| leaves(held, wanted));
+            let since = |backend: &Backend| before.get(backend).copied().unwrap_or(now);
+            let going: Leaving = going.map(|backend| (*backend, since(backend))).collect();
+            let first = if !at.has_connections() {
+                going.values().min().map(|since| *since + ANSWERING)
+            } else if going.is_empty() {
+                None
+            } else if wanted.is_none() && before.is_empty() {
                 // Others may have the address next, so this one goes at once if it can.
-                self.look_at = Some(now);
+                Some(now)
+            } else {
+                self.look_at.is_none().then_some(now + FIRST_LOOK)
+            };
+            self.look_at = self.look_at.into_iter().chain(first).min();
+            if !going.is_empty() {
+                self.leaving.insert(at, going);
             }
             // Had it been refused again, it would not be among those that moved.
             self.refused.remove(&Thing::Server(at));
         }
-        self.look_at = match self.look_at {
-            _ if self.leaving.is_empty() => None,
-            None => Some(now + FIRST_LOOK),
-            at => at,
-        };
+        if self.leaving.is_empty() {
+            self.look_at = None;
+        }
     }
 
-    /// Deletes the endpoints that are to go and whose connections have ended, and virtual servers without any.
+    /// Deletes the endpoints that are to go and have nothing left to do, and virtual servers without any.
     pub(super) fn look(
         &mut self,
         kernel: &mut Kernel,
@@ -58,20 +73,19 @@ impl Ipvs {
             return Ok(());
         }
         let (mut requests, mut taken) = (kernel.ipvs.requests(), Vec::new());
-        for &at in &self.leaving {
-            let wanted = self.desired.server(at).map(|(server, _)| server);
-            // As upstream, an endpoint also waits for what has ended to be forgotten; a whole virtual server does not.
-            let is_idle = |listed: &Listed| listed.active == 0 && (listed.inactive == 0 || wanted.is_none());
-            let listed = kernel.endpoints(at)?;
-            let idle: BTreeSet<Backend> = listed
-                .iter()
-                .filter(|listed| is_idle(listed))
-                .map(|listed| listed.backend)
-                .collect();
-            let Some(held) = kernel.servers.get(&at) else {
-                continue;
+        for (&at, going) in &self.leaving {
+            let idle: BTreeSet<Backend> = if at.has_connections() {
+                let is_wanted = self.desired.server(at).is_some();
+                // As upstream, an endpoint also waits for what has ended to be forgotten; a whole virtual server does
+                // not.
+                let is_idle = |listed: &Listed| listed.active == 0 && (listed.inactive == 0 || !is_wanted);
+                let listed = kernel.endpoints(at)?.into_iter().filter(is_idle);
+                listed.map(|listed| listed.backend).collect()
+            } else {
+                let ripe = going.iter().filter(|(_, since)| **since + ANSWERING <= now);
+                ripe.map(|(backend, _)| *backend).collect()
             };
-            for backend in leaves(held, wanted).filter(|backend| idle.contains(backend)) {
+            for backend in going.keys().filter(|backend| idle.contains(backend)) {
                 let step = Step::DeleteEndpoint(*backend);
                 message::request(&mut requests, at, &step);
                 taken.push((at, step));
@@ -93,7 +107,7 @@ impl Ipvs {
         }
         self.look_at = Some(now + NEXT_LOOK);
         // Virtual servers that were left without endpoints go now, and with them their addresses.
-        let looked_at = self.leaving.clone();
+        let looked_at: BTreeSet<At> = self.leaving.keys().copied().collect();
         let gone = |at: &&At| self.desired.server(**at).is_none();
         self.moved
             .addresses
@@ -187,7 +201,7 @@ impl Ipvs {
 
     /// The address is wanted on the device, or connections still come to it there.
     fn stays(&self, kernel: &Kernel, ip: IpAddr) -> bool {
-        let comes = || self.leaving.iter().any(|at| at.ip == ip);
+        let comes = || self.leaving.keys().any(|at| at.ip == ip);
         self.desired.has_address(ip)
             || (kernel.addresses.contains(&ip) && !self.desired.is_local(ip) && comes())
     }

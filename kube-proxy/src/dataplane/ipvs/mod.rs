@@ -24,7 +24,8 @@
 //!   masqueraded.
 //! - What comes (addresses, virtual servers, endpoints) comes before the rules change, what goes goes after it.
 //! - An endpoint of TCP or SCTP that is to go gets no new connections (weight 0) and is deleted when it has none left;
-//!   so does a virtual server. UDP endpoints go at once, unless they still serve: then their flows may stay.
+//!   so does a virtual server. UDP endpoints go as soon as they had time for answers under way, unless they still serve:
+//!   then their flows may stay.
 //! - Virtual servers that nobody wants are removed at the start, except for those in `excludeCIDRs` and those that go
 //!   by a firewall mark. Addresses that another interface of the node has are neither added nor removed.
 //! - What the kernel holds otherwise than expected is noticed when it is changed, and then all of it is read anew.
@@ -47,7 +48,7 @@ mod sysctl;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -61,6 +62,7 @@ pub(crate) use self::device::index;
 
 use self::entry::{At, Key, Scheduler, Value};
 use self::kernel::Kernel;
+use self::leaving::Leaving;
 use super::nftables::{self, Nftables};
 use super::retry::Retry;
 use super::{CommitError, CommitReport, Dataplane, NodePortAddresses};
@@ -82,8 +84,8 @@ pub struct Ipvs {
     refused: BTreeMap<Thing, Retry>,
     /// Schedulers that the kernel lacks.
     lacking: Vec<Scheduler>,
-    /// Virtual servers with endpoints that stay until their connections have ended.
-    leaving: BTreeSet<At>,
+    /// Virtual servers with endpoints that stay until they have finished what they began.
+    leaving: BTreeMap<At, Leaving>,
     /// When to look at those.
     look_at: Option<Instant>,
 }
@@ -108,7 +110,7 @@ impl Ipvs {
             kernel: None,
             refused: BTreeMap::new(),
             lacking: Vec::new(),
-            leaving: BTreeSet::new(),
+            leaving: BTreeMap::new(),
             look_at: None,
         };
         for family in Family::ALL {

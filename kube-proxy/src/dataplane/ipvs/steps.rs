@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{At, Scheduler, Server, Settings, Weight};
+use super::entry::{Scheduler, Server, Settings, Weight};
 use crate::dataplane::nftables::Backend;
 
 /// A virtual server as the kernel holds it.
@@ -26,26 +26,20 @@ pub(super) enum Step {
 }
 
 /// The steps to what is wanted, in order: what comes before what goes, so that there is no moment without endpoints.
-/// Endpoints that may have connections are not deleted, but left without new ones; [`leaves`] tells which.
-pub(super) fn steps(
-    at: At,
-    held: Option<&Held>,
-    wanted: Option<&Server>,
-    fallback: &[Scheduler],
-) -> Vec<Step> {
+/// Endpoints are not deleted, but left without new connections; [`leaves`] tells which.
+pub(super) fn steps(held: Option<&Held>, wanted: Option<&Server>, lacking: &[Scheduler]) -> Vec<Step> {
     let mut steps = Vec::new();
     let Some(wanted) = wanted else {
         if let Some(held) = held {
-            if at.has_connections() && !held.endpoints.is_empty() {
-                let receiving = held.endpoints.iter().filter(|(_, weight)| **weight != 0);
-                steps.extend(receiving.map(|(backend, _)| Step::SetEndpoint(*backend, 0)));
-            } else {
+            let receiving = held.endpoints.iter().filter(|(_, weight)| **weight != 0);
+            steps.extend(receiving.map(|(backend, _)| Step::SetEndpoint(*backend, 0)));
+            if held.endpoints.is_empty() {
                 steps.push(Step::DeleteServer);
             }
         }
         return steps;
     };
-    let settings = possible(&wanted.settings, fallback);
+    let settings = possible(&wanted.settings, lacking);
     match held {
         None => steps.push(Step::NewServer(settings)),
         Some(held) if held.settings != settings || !held.is_usual => steps.push(Step::SetServer(settings)),
@@ -61,19 +55,14 @@ pub(super) fn steps(
         }
     }
     for (backend, weight) in held {
-        if wants(wanted, backend) {
-            continue;
-        }
-        if !at.has_connections() {
-            steps.push(Step::DeleteEndpoint(*backend));
-        } else if *weight != 0 {
+        if !wants(wanted, backend) && *weight != 0 {
             steps.push(Step::SetEndpoint(*backend, 0));
         }
     }
     steps
 }
 
-/// The endpoints that stay only until their connections have ended.
+/// The endpoints that stay only for what they have begun.
 pub(super) fn leaves<'a>(held: &'a Held, wanted: Option<&'a Server>) -> impl Iterator<Item = &'a Backend> {
     held.endpoints
         .keys()

@@ -136,6 +136,34 @@ fn an_endpoint_that_changes_costs_one_message_and_goes_when_it_is_idle() {
 }
 
 #[test]
+fn an_endpoint_of_udp_stays_for_answers_under_way_and_no_longer() {
+    let Some(mut node) = Node::new("an endpoint of UDP", Config::default()) else {
+        return;
+    };
+    let dns = service("default/dns", "10.96.0.1", "http/UDP:53");
+    let update = |node: &mut Node, endpoints: &[&str]| {
+        let slice = slice("default/dns-1", "dns", "http/UDP:8080", endpoints);
+        node.dataplane
+            .update(&dns.name, Some(&view_of(&dns, [&slice])));
+    };
+    update(&mut node, &[A, B]);
+    node.commit();
+    update(&mut node, &[A]);
+    let report = node.commit();
+    assert_eq!(report.messages, 1);
+    assert_eq!(node.servers(), ["UDP 10.96.0.1:53 rr: 10.180.1.1=1 10.180.2.1=0"]);
+    assert!(report.again_after.is_some_and(|after| after <= Duration::from_millis(50)));
+    node.commit_after(Duration::from_millis(60));
+    assert_eq!(node.servers(), ["UDP 10.96.0.1:53 rr: 10.180.1.1=1"]);
+
+    node.dataplane.update(&dns.name, None);
+    node.commit_after(Duration::from_millis(100));
+    assert_eq!(node.held().1, BTreeSet::from([ip("10.96.0.1")]));
+    node.commit_after(Duration::from_millis(200));
+    assert_eq!(node.held(), (vec![], BTreeSet::new()));
+}
+
+#[test]
 fn what_a_predecessor_left_is_adopted_and_what_nobody_wants_goes() {
     let excluded: IpNet = "172.20.0.0/16".parse().unwrap();
     let config = Config {

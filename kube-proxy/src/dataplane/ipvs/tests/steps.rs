@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use super::super::entry::{Scheduler, Server, Weight};
 use super::super::steps::{Held, Step, after, leaves, steps};
-use super::{at, backend, server, settings};
+use super::{backend, server, settings};
 
-const TCP: &str = "TCP 10.96.0.1:80";
-const UDP: &str = "UDP 10.96.0.1:53";
 const A: &str = "10.180.0.1:8080";
 const B: &str = "10.180.0.2:8080";
 const C: &str = "10.180.0.3:8080";
@@ -39,7 +37,6 @@ fn shown(steps: &[Step]) -> Vec<String> {
 fn only_what_differs_is_changed_and_what_comes_comes_first() {
     struct Case<'a> {
         what: &'a str,
-        at: &'a str,
         held: Option<Held>,
         wanted: Option<Server>,
         steps: &'a [&'a str],
@@ -47,70 +44,48 @@ fn only_what_differs_is_changed_and_what_comes_comes_first() {
     let table = [
         Case {
             what: "a new one",
-            at: TCP,
             held: None,
             wanted: Some(server("rr", &[(A, 1), (B, 1)])),
             steps: &["new rr", "+10.180.0.1 1", "+10.180.0.2 1"],
         },
         Case {
             what: "the same",
-            at: TCP,
             held: Some(held("rr", &[(A, 1), (B, 1)])),
             wanted: Some(server("rr", &[(A, 1), (B, 1)])),
             steps: &[],
         },
         Case {
             what: "one endpoint replaced: its connections may go on",
-            at: TCP,
             held: Some(held("rr", &[(A, 1), (B, 1)])),
             wanted: Some(server("rr", &[(A, 1), (C, 1)])),
             steps: &["+10.180.0.3 1", "=10.180.0.2 0"],
         },
         Case {
-            what: "the same by UDP, which has no connections",
-            at: UDP,
-            held: Some(held("rr", &[(A, 1), (B, 1)])),
-            wanted: Some(server("rr", &[(A, 1), (C, 1)])),
-            steps: &["+10.180.0.3 1", "-10.180.0.2"],
-        },
-        Case {
             what: "one that was to go comes back, and one stays on its way",
-            at: TCP,
             held: Some(held("rr", &[(A, 0), (B, 0), (C, 1)])),
             wanted: Some(server("rr", &[(A, 1), (C, 1)])),
             steps: &["=10.180.0.1 1"],
         },
         Case {
             what: "weights and scheduler, with all connections kept",
-            at: TCP,
             held: Some(held("rr", &[(A, 1), (B, 1)])),
             wanted: Some(server("wrr", &[(A, 3), (B, 1)])),
             steps: &["set wrr", "=10.180.0.1 3"],
         },
         Case {
-            what: "no longer wanted, and connections may be there",
-            at: TCP,
+            what: "no longer wanted, and endpoints may have something to finish",
             held: Some(held("rr", &[(A, 1), (B, 0)])),
             wanted: None,
             steps: &["=10.180.0.1 0"],
         },
         Case {
             what: "no longer wanted, and empty",
-            at: TCP,
             held: Some(held("rr", &[])),
             wanted: None,
             steps: &["delete"],
         },
         Case {
-            what: "no longer wanted, without connections",
-            at: UDP,
-            held: Some(held("rr", &[(A, 1)])),
-            wanted: None,
-            steps: &["delete"],
-        },
-        Case {
             what: "a predecessor's with other flags",
-            at: TCP,
             held: Some(Held {
                 is_usual: false,
                 ..held("rr", &[(A, 1)])
@@ -120,13 +95,13 @@ fn only_what_differs_is_changed_and_what_comes_comes_first() {
         },
     ];
     for case in table {
-        let found = steps(at(case.at), case.held.as_ref(), case.wanted.as_ref(), &[]);
+        let found = steps(case.held.as_ref(), case.wanted.as_ref(), &[]);
         assert_eq!(shown(&found), case.steps, "{}", case.what);
         let mut held = case.held;
         for step in &found {
             held = after(held, step);
         }
-        let left = steps(at(case.at), held.as_ref(), case.wanted.as_ref(), &[]);
+        let left = steps(held.as_ref(), case.wanted.as_ref(), &[]);
         assert!(left.is_empty(), "{}: {left:?}", case.what);
     }
 }
@@ -135,10 +110,10 @@ fn only_what_differs_is_changed_and_what_comes_comes_first() {
 fn a_scheduler_that_the_kernel_lacks_is_replaced_by_round_robin() {
     let wanted = server("twos", &[(A, 1)]);
     let lacking = [Scheduler::named("twos")];
-    let found = steps(at(TCP), None, Some(&wanted), &lacking);
+    let found = steps(None, Some(&wanted), &lacking);
     assert_eq!(shown(&found), ["new rr", "+10.180.0.1 1"]);
     // And it is not tried again and again.
-    let found = steps(at(TCP), Some(&held("rr", &[(A, 1)])), Some(&wanted), &lacking);
+    let found = steps(Some(&held("rr", &[(A, 1)])), Some(&wanted), &lacking);
     assert!(found.is_empty());
 }
 
