@@ -182,6 +182,21 @@ pub struct CommitReport {
     pub families: [FamilyReport; 2],
 }
 
+impl CommitReport {
+    /// What an attempt came to that carries all these families together, so that they fail together. `full`: it was to
+    /// write everything.
+    fn carried(&mut self, programmed: &[Family], full: bool, failed: bool) {
+        for family in Family::ALL {
+            let of_family = &mut self.families[family as usize];
+            of_family.off = !programmed.contains(&family);
+            if !of_family.off {
+                of_family.full |= full;
+                of_family.failures = u64::from(failed);
+            }
+        }
+    }
+}
+
 /// What a commit did in one family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FamilyReport {

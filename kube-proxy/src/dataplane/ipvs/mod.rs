@@ -178,14 +178,7 @@ impl Dataplane for Ipvs {
     fn commit(&mut self, report: &mut CommitReport) -> Result<(), CommitError> {
         let full = self.kernel.is_none();
         let committed = self.commit_at(Instant::now()).map(|done| *report = done);
-        for family in Family::ALL {
-            let of_family = &mut report.families[family as usize];
-            of_family.off = !self.config.families.contains(&family);
-            if !of_family.off {
-                of_family.full = full;
-                of_family.failures = u64::from(committed.is_err());
-            }
-        }
+        report.carried(&self.config.families, full, committed.is_err());
         committed
     }
 }

@@ -171,14 +171,7 @@ impl Dataplane for Nftables {
     fn commit(&mut self, report: &mut CommitReport) -> Result<(), CommitError> {
         let full = !self.in_force;
         let committed = self.commit_at(Instant::now()).map(|done| *report = done);
-        // One transaction carries both families, so both fail together.
-        for family in Family::ALL {
-            let of_family = &mut report.families[family as usize];
-            of_family.off = !self.config.families.contains(&family);
-            if committed.is_err() && !of_family.off {
-                (of_family.full, of_family.failures) = (full, 1);
-            }
-        }
+        report.carried(&self.config.families, full, committed.is_err());
         committed
     }
 }
