@@ -2,8 +2,9 @@
 //! records it and goes on; the source brings it to the API server, if there is one.
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tracing::debug;
+use tracing::{debug, warn};
 
+use crate::config::Mode;
 use crate::model::object::ObjectName;
 
 /// So many Events may wait for an API server that does not answer; what comes after them is lost.
@@ -64,8 +65,8 @@ impl Recorder {
         }
     }
 
-    /// Records that this Node's proxy has started.
-    pub fn started(&self) {
+    /// Records that this Node's proxy has started, and what is to be said about its mode.
+    pub fn started(&self, mode: Mode) {
         self.record(Event {
             regarding: Regarding::Node,
             event_type: EventType::Normal,
@@ -73,10 +74,15 @@ impl Recorder {
             action: "StartKubeProxy",
             note: String::new(),
         });
+        if mode == Mode::Ipvs {
+            let note = "Kubernetes deprecates the IPVS mode of kube-proxy; nftables takes its place";
+            warn!("{note}");
+            self.warn_of_start("IPVSDeprecation", note.to_owned());
+        }
     }
 
     /// Records a warning about this Node's start.
-    pub fn start_failed(&self, reason: &'static str, note: String) {
+    pub fn warn_of_start(&self, reason: &'static str, note: String) {
         self.record(Event {
             regarding: Regarding::Node,
             event_type: EventType::Warning,
@@ -91,4 +97,22 @@ impl Recorder {
 pub fn recorder() -> (Recorder, Receiver<Event>) {
     let (sender, receiver) = channel(WAITING);
     (Recorder(sender), receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_is_told_and_that_ipvs_is_deprecated() {
+        for (mode, reasons) in [
+            (Mode::Nftables, vec!["Starting"]),
+            (Mode::Ipvs, vec!["Starting", "IPVSDeprecation"]),
+        ] {
+            let (recorder, mut recorded) = recorder();
+            recorder.started(mode);
+            let told = std::iter::from_fn(|| recorded.try_recv().ok());
+            assert_eq!(told.map(|event| event.reason).collect::<Vec<_>>(), reasons);
+        }
+    }
 }

@@ -130,7 +130,7 @@ async fn work(flags: &Flags, loaded: Loaded, levels: Levels) -> anyhow::Result<E
     let (sender, changes) = mpsc::channel(WAITING_CHANGES);
     let (local_addresses, watching) = node::addresses::watch();
     let (recorder, recorded) = events::recorder();
-    recorder.started();
+    recorder.started(config.mode);
     let (health_checks, checks) = server::health_checks();
     let status = Arc::new(Status::new(&config, &node_name, Arc::clone(&health)));
     let remove_others = initialise(&config)?;

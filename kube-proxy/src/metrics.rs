@@ -41,7 +41,7 @@ pub struct Metrics {
     pub nftables_cleanup_failures: IntCounterVec,
     /// How often what is in force was found changed by another hand.
     pub drift: IntCounter,
-    /// Failed syncs of the iptables mode, by `ip_family`.
+    /// Failed syncs of the iptables mode and of the IPVS mode, by `ip_family`.
     pub iptables_restore_failures: IntCounterVec,
     /// Those of them that were to write only what had changed, by `ip_family`; everything is written then.
     pub iptables_partial_restore_failures: IntCounterVec,

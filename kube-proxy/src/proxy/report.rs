@@ -156,8 +156,9 @@ impl Proxy {
                 .observe(elapsed.as_secs_f64());
         }
         let failures = match self.setup.config.mode {
-            Mode::Nftables | Mode::Ipvs => &metrics.nftables_sync_failures,
-            Mode::Iptables => &metrics.iptables_restore_failures,
+            Mode::Nftables => &metrics.nftables_sync_failures,
+            // By upstream's name, which is of a program that our IPVS mode does not use.
+            Mode::Iptables | Mode::Ipvs => &metrics.iptables_restore_failures,
         };
         for (failures, count) in [
             (failures, report.failures),

@@ -101,7 +101,7 @@ async fn serve(listen: Listen, pages: Arc<dyn Pages>, events: &Recorder) -> anyh
         };
         if !std::mem::replace(&mut told, true) {
             let note = format!("failed to listen on {}: {error}", listen.address);
-            events.start_failed(listen.failed, note);
+            events.warn_of_start(listen.failed, note);
         }
         if listen.hard_fail {
             return Err(error).with_context(|| format!("cannot start {} on {}", listen.name, listen.address));

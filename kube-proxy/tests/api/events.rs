@@ -1,5 +1,6 @@
 //! Events come to the API server, whatever it does meanwhile.
 
+use kube_proxy::config::Mode;
 use kube_proxy::events::{Event, EventType, Regarding};
 use kube_proxy::model::object::ObjectName;
 use lab::api::Resource;
@@ -28,7 +29,7 @@ fn told(stage: &Stage) -> Vec<String> {
 fn what_is_recorded_is_an_event_of_its_object() {
     let stage = Stage::in_process();
     let observer = stage.observe();
-    observer.recorder.started();
+    observer.recorder.started(Mode::Nftables);
     record(&observer, "web");
     eventually("two Events", || told(&stage).len() == 2);
     let events = stage.server().all(Resource::Events);

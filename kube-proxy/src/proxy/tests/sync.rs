@@ -79,7 +79,11 @@ fn a_failed_commit_is_tried_again_with_all_that_came_meanwhile() {
 
 #[test]
 fn a_failed_commit_is_counted_for_the_mode_that_failed() {
-    for (flags, nftables, iptables) in [("--proxy-mode=nftables", 1, 0), ("--proxy-mode=iptables", 0, 1)] {
+    for (flags, nftables, iptables) in [
+        ("--proxy-mode=nftables", 1, 0),
+        ("--proxy-mode=iptables", 0, 1),
+        ("--proxy-mode=ipvs", 0, 1),
+    ] {
         let running = Start {
             flags,
             answers: vec![Ok(CommitReport::default()), Err(refused("busy"))],
