@@ -183,6 +183,7 @@ fn view(n: u32, endpoints: u32, generation: u32) -> ServiceView {
         },
         port: 8080,
         is_local: false,
+        ipvs_weight: None,
     };
     let to = |masquerade| Delivery::To {
         endpoints: EndpointList::Cluster,

@@ -13,6 +13,7 @@ pub(super) struct Candidate<'a> {
     pub(super) ip: IpAddr,
     pub(super) port: u16,
     pub(super) held: &'a HeldEndpoint,
+    pub(super) ipvs_weight: Option<u16>,
 }
 
 impl Candidate<'_> {
@@ -26,19 +27,21 @@ impl Candidate<'_> {
             ip: self.ip,
             port: self.port,
             is_local: self.held.is_local,
+            ipvs_weight: self.ipvs_weight,
         }
     }
 
     /// Which of two endpoints with one `ip:port` counts: the greater one. A running pod beats a terminating
     /// one whose address it inherited. Two running ones show only while an endpoint moves between slices;
-    /// then the ready one, and the local one, is a guess as good as any, and not a matter of chance.
-    fn standing(&self) -> [bool; 4] {
-        [
+    /// then the ready one, the local one, and the heavier one, is a guess as good as any, and not a matter of chance.
+    fn standing(&self) -> ([bool; 4], Option<u16>) {
+        let conditions = [
             !self.held.terminating,
             self.held.ready,
             self.held.serving,
             self.held.is_local,
-        ]
+        ];
+        (conditions, self.ipvs_weight)
     }
 }
 
@@ -58,6 +61,7 @@ pub(super) fn merge<'a>(
                     ip: held.ip,
                     port: port.port,
                     held,
+                    ipvs_weight: slice.ipvs_weight,
                 }));
             }
         }

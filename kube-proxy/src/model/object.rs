@@ -273,6 +273,8 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// `endpoints`.
     pub endpoints: Vec<SliceEndpoint>,
+    /// The weight of its endpoints in IPVS, by an annotation.
+    pub ipvs_weight: Option<u16>,
 }
 
 /// This node as observed.

@@ -14,6 +14,7 @@ pub(super) struct HeldSlice {
     pub(super) family: Family,
     pub(super) ports: Box<[SlicePort]>,
     pub(super) endpoints: Box<[HeldEndpoint]>,
+    pub(super) ipvs_weight: Option<u16>,
 }
 
 /// One endpoint. Of `nodeName` and the hints only what they mean for this node is kept.
@@ -74,6 +75,7 @@ impl HeldSlice {
                 .filter(|endpoint| Family::of(endpoint.ip) == slice.family)
                 .map(|endpoint| HeldEndpoint::new(&endpoint, node_name, pools))
                 .collect(),
+            ipvs_weight: slice.ipvs_weight,
         }
     }
 

@@ -171,6 +171,7 @@ pub(crate) fn slice(full_name: &str, service: &str, ports: &str, endpoints: &[&s
         last_change_trigger: None,
         ports: ports.collect(),
         endpoints,
+        ipvs_weight: None,
     }
 }
 

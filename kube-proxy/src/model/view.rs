@@ -81,6 +81,8 @@ pub struct Endpoint {
     pub port: u16,
     /// It runs on this node.
     pub is_local: bool,
+    /// The weight that its slice gives it in IPVS, in that mode.
+    pub ipvs_weight: Option<u16>,
 }
 
 /// Kind of address under which a ServicePort is reached.

@@ -67,7 +67,10 @@ fn endpoints(
     };
     let mut endpoints: Vec<(Backend, Weight)> = list
         .iter()
-        .map(|endpoint| (Backend::from(endpoint), USUAL_WEIGHT))
+        .map(|endpoint| {
+            let weight = endpoint.ipvs_weight.map_or(USUAL_WEIGHT, Weight::from);
+            (Backend::from(endpoint), weight)
+        })
         .collect();
     if endpoints.is_empty() {
         return None;

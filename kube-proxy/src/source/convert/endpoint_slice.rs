@@ -5,7 +5,10 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::{ANNOTATION_LAST_CHANGE_TRIGGER, Converted, Interner, LABEL_SERVICE_NAME, Report, parse_ip};
+use super::{
+    ANNOTATION_IPVS_WEIGHT, ANNOTATION_LAST_CHANGE_TRIGGER, Converted, Interner, LABEL_SERVICE_NAME, Report,
+    parse_ip,
+};
 use crate::model::object::{EndpointSlice, Family, Hints, ObjectName, SliceEndpoint, SlicePort};
 use crate::source::wire;
 
@@ -41,6 +44,7 @@ pub fn endpoint_slice(slice: &wire::EndpointSlice, interner: &mut Interner) -> C
         last_change_trigger: last_change_trigger(slice),
         ports: ports(&slice.ports, &mut report, interner),
         endpoints: endpoints(&slice.endpoints, family, &mut report, interner),
+        ipvs_weight: ipvs_weight(slice.metadata.as_ref(), &mut report),
     };
     report.finish(Some(object))
 }
@@ -50,6 +54,19 @@ fn last_change_trigger(slice: &wire::EndpointSlice) -> Option<SystemTime> {
     let annotations = &slice.metadata.as_ref()?.annotations;
     let time = wire::value_of(annotations, ANNOTATION_LAST_CHANGE_TRIGGER)?;
     Some(time.parse::<Timestamp>().ok()?.into())
+}
+
+fn ipvs_weight(meta: Option<&wire::ObjectMeta>, report: &mut Report<'_>) -> Option<u16> {
+    let text = wire::value_of(&meta?.annotations, ANNOTATION_IPVS_WEIGHT)?;
+    let weight = text.parse().ok();
+    if weight.is_none() {
+        report.add(
+            format_args!("metadata.annotations[{ANNOTATION_IPVS_WEIGHT}]"),
+            text,
+            "is not a weight of IPVS (0-65535); the usual one is used",
+        );
+    }
+    weight
 }
 
 fn ports(ports: &[wire::EndpointPort], report: &mut Report<'_>, interner: &mut Interner) -> Vec<SlicePort> {

@@ -38,6 +38,9 @@ pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 /// Names a scheduler of IPVS for a Service, in place of the configured one. Other modes do not read it.
 pub const ANNOTATION_IPVS_SCHEDULER: &str = "kube-proxy.kubernetes.io/ipvs-scheduler";
 
+/// The weight of all endpoints of an EndpointSlice in IPVS, 0 for no new connections. Other modes do not read it.
+pub const ANNOTATION_IPVS_WEIGHT: &str = "kube-proxy.kubernetes.io/ipvs-weight";
+
 /// Whether a Service is for us: not headless, and not given to another proxy.
 pub fn selects_service(service: &wire::Service) -> bool {
     let foreign = service

@@ -440,3 +440,19 @@ fn a_scheduler_of_ipvs_is_named_by_an_annotation() {
         None
     );
 }
+
+#[test]
+fn a_weight_of_ipvs_is_told_by_an_annotation_of_the_slice() {
+    let weighing = |weight: &str| {
+        let metadata = json!({"name": "web-1", "annotations": {ANNOTATION_IPVS_WEIGHT: weight}});
+        let object = json!({"metadata": metadata, "addressType": "IPv4"});
+        let Converted { object, problems } =
+            endpoint_slice(&serde_json::from_value(object).unwrap(), &mut Interner::default());
+        (object.unwrap().ipvs_weight, problems.len())
+    };
+    assert_eq!(weighing("3"), (Some(3), 0));
+    assert_eq!(weighing("0"), (Some(0), 0));
+    for weight in ["", "-1", "65536", "many"] {
+        assert_eq!(weighing(weight), (None, 1), "{weight}");
+    }
+}

@@ -100,6 +100,33 @@ fn a_service_may_have_a_scheduler_of_its_own() {
 }
 
 #[test]
+fn a_slice_may_give_its_endpoints_a_weight() {
+    let web = service("default/web", "10.96.0.1", "http/TCP:80");
+    let weighing = |name: &str, endpoints: &[&str], weight| EndpointSlice {
+        ipvs_weight: weight,
+        ..slice(name, "web", "http/TCP:8080", endpoints)
+    };
+    let line = |slices: &[EndpointSlice]| {
+        let entries = plan(&view_of(&web, slices), &Scheduler::round_robin(), &Before::new());
+        shown(&entries).pop().unwrap()
+    };
+    let heavy = weighing("default/web-1", &["10.180.1.1", "10.180.2.1"], Some(3));
+    let usual = weighing("default/web-2", &["10.180.3.1"], None);
+    let none = weighing("default/web-3", &["10.180.4.1"], Some(0));
+    assert_eq!(
+        line(&[heavy.clone(), usual.clone(), none]),
+        "10.96.0.1:80 rr: 10.180.1.1=3 10.180.2.1=3 10.180.3.1=1 10.180.4.1=0"
+    );
+    // While an endpoint moves between slices, whatever their order.
+    let moving = weighing("default/web-0", &["10.180.1.1"], None);
+    let moved = weighing("default/web-9", &["10.180.3.1"], Some(2));
+    assert_eq!(
+        line(&[heavy, usual, moving, moved]),
+        "10.96.0.1:80 rr: 10.180.1.1=3 10.180.2.1=3 10.180.3.1=2"
+    );
+}
+
+#[test]
 fn flows_of_udp_may_stay_with_an_endpoint_that_serves_on() {
     let dns = service("kube-system/dns", "10.96.0.10", "dns/UDP:53");
     let of = |endpoints: &[&str]| slice("kube-system/dns-1", "dns", "dns/UDP:53", endpoints);

@@ -89,6 +89,7 @@ fn endpoint(text: &str) -> Endpoint {
         ip: at.ip(),
         port: at.port(),
         is_local: text.starts_with('*'),
+        ipvs_weight: None,
     }
 }
 
