@@ -10,6 +10,7 @@
 //! they are translated is in conntrack, not in rules; all but those through IPVS, which end with their virtual server.
 
 pub(super) mod chains;
+mod ipsets;
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +59,12 @@ const CLEANERS: &[Cleaner] = &[
         what: "kube-proxy's chains of iptables in the legacy tables",
         used_by: &[Mode::Iptables],
         remove: || of_both_families("legacy", iptables::remove_chains),
+    },
+    // After the chains, whose rules use them.
+    Cleaner {
+        what: "the ipsets of upstream's IPVS mode",
+        used_by: &[],
+        remove: || Ok(ipsets::remove()?),
     },
 ];
 
