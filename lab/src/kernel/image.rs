@@ -14,7 +14,7 @@ use super::modules::{self, Module};
 use super::{Guest, init};
 
 /// Programs that a lab and the kube-proxies in it start.
-const PROGRAMS: &[&str] = &["ip", "nft"];
+const PROGRAMS: &[&str] = &["ip", "nft", "ipvsadm", "ipset"];
 /// The variants of iptables, whose programs exist for two families and several tasks each.
 const IPTABLES: &[&str] = &["", "-nft", "-legacy"];
 /// What may be read by those programs, where the machine has it: names of protocols and services.

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::resource::{Resource, setrlimit};
 
 /// The guest's program and its arguments, a line each.
 pub(super) const COMMAND: &str = "/guest/command";
@@ -24,6 +25,8 @@ pub(super) const FOLDERS: &[&str] = &["/proc", "/sys", "/dev", "/run", "/tmp"];
 const OUTPUT: &str = "/dev/ttyS1";
 /// Where the verdict goes.
 const VERDICT: &str = "/dev/ttyS2";
+/// So many files a process may have open.
+const FILES: u64 = 1 << 16;
 /// Where programs are found.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -52,6 +55,8 @@ fn run() -> Result<()> {
     for module in lines(MODULES)? {
         load(&module)?;
     }
+    // The limit of a shell is for programs that hold no lab.
+    setrlimit(Resource::RLIMIT_NOFILE, FILES, FILES).context("allow more open files")?;
     let output = File::options().write(true).open(OUTPUT);
     let output = output.with_context(|| format!("open {OUTPUT}"))?;
     let line = lines(COMMAND)?;

@@ -95,6 +95,10 @@ pub struct Step {
     pub iptables_rules: BTreeMap<Names, String>,
     /// Changes addresses and routes with `ip -batch`, by names of nodes.
     pub ip: BTreeMap<Names, String>,
+    /// Adds virtual servers of IPVS with `ipvsadm --restore`, by names of nodes.
+    pub ipvs: BTreeMap<Names, String>,
+    /// Makes ipsets with `ipset restore`, by names of nodes.
+    pub ipsets: BTreeMap<Names, String>,
     /// Starts serving in pods, on [`Scenario::ports`].
     pub serve: Vec<Names>,
     /// Objects that are created or changed.
@@ -118,6 +122,10 @@ pub struct Step {
     pub start_as: BTreeMap<Names, Mode>,
     /// Nodes that have nothing left of a kube-proxy in these modes, within ten seconds; `iptables` as above.
     pub without: BTreeMap<Names, Mode>,
+    /// Nodes on which `kube-proxy --cleanup` is run.
+    pub clean_up: Vec<Names>,
+    /// Texts that the list of a node's virtual servers, as `ipvsadm --save` has it, holds within ten seconds.
+    pub virtual_servers: BTreeMap<Names, String>,
     /// Held connections that still work, to the same server.
     pub still: Vec<String>,
     /// Texts that kube-proxies have logged or log within ten seconds, by names of nodes.

@@ -98,8 +98,12 @@ impl Mode {
         const KUBELETS: [&str; 3] = ["KUBE-FIREWALL", "KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
         let is_kube_proxys = |line: &str| match self {
             Self::Nftables => line.ends_with(" kube-proxy"),
-            // Its tables may be those of the nftables mode by now.
-            Self::Ipvs => line.contains(" kube-ipvs0:"),
+            // Its tables may be those of the nftables mode by now. kube-router's sets begin with KUBE-SRC- and KUBE-DST-.
+            Self::Ipvs => {
+                let others = ["KUBE-SRC-", "KUBE-DST-"];
+                let is_others = others.iter().any(|prefix| line.starts_with(prefix));
+                line.contains(" kube-ipvs0:") || (line.starts_with("KUBE-") && !is_others)
+            }
             Self::Iptables | Self::IptablesLegacy => {
                 let chain = line.strip_prefix(':').and_then(|line| line.split(' ').next());
                 chain.is_some_and(|chain| chain.starts_with("KUBE-") && !KUBELETS.contains(&chain))
@@ -107,7 +111,10 @@ impl Mode {
         };
         let lists = match self {
             Self::Nftables => vec![node.run("nft", &["list", "tables"])?],
-            Self::Ipvs => vec![node.run("ip", &["-o", "link", "show"])?],
+            Self::Ipvs => vec![
+                node.run("ip", &["-o", "link", "show"])?,
+                node.run("ipset", &["list", "-n"])?,
+            ],
             Self::Iptables | Self::IptablesLegacy => Family::ALL
                 .into_iter()
                 .map(|family| node.run(&self.program(family, "-save"), &[]))

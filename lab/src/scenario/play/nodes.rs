@@ -23,10 +23,12 @@ impl Stage {
                 self.play.mode.restore(node, self.play.family, rules)?;
             }
         }
-        self.run_on_nodes("ip", &["-batch", "-"], &step.ip)
+        self.run_on_nodes("ip", &["-batch", "-"], &step.ip)?;
+        self.run_on_nodes("ipvsadm", &["--restore"], &step.ipvs)?;
+        self.run_on_nodes("ipset", &["restore"], &step.ipsets)
     }
 
-    /// Kills kube-proxies, starts others, and waits for what they remove.
+    /// Kills kube-proxies, starts others, cleans up, and waits for what they add and remove.
     pub(super) fn run_proxies(&mut self, step: &Step) -> Result<()> {
         for node in &step.kill {
             let killed = self.proxies.remove(node);
@@ -37,11 +39,35 @@ impl Stage {
             let nodes: Vec<_> = nodes.iter().map(str::to_owned).collect();
             self.start(&nodes, *mode)?;
         }
+        for node in step.clean_up.iter().flat_map(Names::iter) {
+            let program = self.program.display().to_string();
+            self.lab.member(node)?.namespace.run(&program, &["--cleanup"])?;
+        }
         for (nodes, mode) in &step.without {
             let mode = mode.on_node_of(self.play.mode);
             nodes.iter().try_for_each(|node| self.without(node, mode))?;
         }
+        for (nodes, text) in &step.virtual_servers {
+            nodes.iter().try_for_each(|node| self.virtual_servers(node, text))?;
+        }
         Ok(())
+    }
+
+    /// Waits until a node's list of virtual servers holds a text.
+    fn virtual_servers(&self, node: &str, text: &str) -> Result<()> {
+        let namespace = &self.lab.member(node)?.namespace;
+        loop {
+            let list = namespace.run("ipvsadm", &["--save", "--numeric"])?;
+            if list.contains(text) {
+                return Ok(());
+            }
+            running(&self.proxies)?;
+            ensure!(
+                self.changed.elapsed() < SETTLING,
+                "ten seconds after the last change {text:?} is not among the virtual servers of {node}:\n{list}"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn run_on_nodes(&self, program: &str, args: &[&str], inputs: &BTreeMap<Names, String>) -> Result<()> {
