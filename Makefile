@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Programs that tests and the demo start, and Debian's packages that hold them.
 PROGRAMS = cc=gcc ip=iproute2 nft=nftables iptables-nft=iptables iptables-legacy=iptables curl=curl setpriv=util-linux
 
-.PHONY: demo test lint deny bench kernel build packages
+.PHONY: demo test lint deny bench kernel manifests image build packages
 
 # The main job, live: two nodes, a Service, real requests. KEEP=1 leaves the lab up.
 demo: build
@@ -34,8 +34,20 @@ kernel:
 	@tools/packages qemu-system-x86_64=qemu-system-x86 modprobe=kmod
 	tools/kernel
 
+# What is in deploy/, as far as it can be checked without a cluster.
+manifests: build
+	tools/manifests target/release/kube-proxy
+
+# The images of deploy/Containerfile, as archives in target/image, and proof that they work. Needs root.
+image: build
+	@tools/packages buildah=buildah readelf=binutils
+	tools/image target/release/kube-proxy target/release/lab
+
+# kube-proxy is linked statically, so that the program in a container is the one that was tested and measured. Only the
+# last step is told so: a flag for everything would forbid the macros that run inside the compiler.
 build: packages
-	$(CARGO) build --locked --release --workspace
+	$(CARGO) build --locked --release -p lab
+	$(CARGO) rustc --locked --release -p kube-proxy --bin kube-proxy -- -C target-feature=+crt-static
 
 packages:
 	@tools/packages $(PROGRAMS)
