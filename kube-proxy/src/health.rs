@@ -1,12 +1,12 @@
 //! Whether this proxy does its work, as the health server tells it: shared between the loop, which reports,
-//! and the server, which asks. The complete health checks (per family, per Service) stand on this.
+//! and the servers, which ask.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::model::object::Node;
+use crate::model::object::{Family, Node};
 
 /// Taint by which the cluster autoscaler announces that it will delete the node.
 const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
@@ -21,15 +21,25 @@ pub struct Health {
 
 #[derive(Clone, Copy, Debug)]
 struct State {
+    /// IPv4 and IPv6.
+    families: [Syncs; 2],
+    eligible: bool,
+}
+
+/// What one family waits for.
+#[derive(Clone, Copy, Debug)]
+struct Syncs {
+    programmed: bool,
     queued: Option<Instant>,
     synced: Option<Timestamp>,
-    eligible: bool,
 }
 
 /// What the server tells at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The last successful sync.
+    /// IPv4 and IPv6, if they are programmed here.
+    pub families: [Option<FamilyReport>; 2],
+    /// The last successful sync of any of them.
     pub synced: Option<Timestamp>,
     /// How long the first of the changes that are not in force has waited.
     pub waiting: Option<Duration>,
@@ -39,16 +49,26 @@ pub struct Report {
     pub eligible: bool,
 }
 
+/// The same of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilyReport {
+    /// The last successful sync.
+    pub synced: Option<Timestamp>,
+    /// Nothing waits for too long.
+    pub healthy: bool,
+}
+
 impl Health {
     /// Nothing queued, nothing synced. With an API server a node that was not seen is not eligible; without
     /// one there is nobody to announce it.
     pub fn new(sync_period: Duration, eligible: bool) -> Self {
+        let families = [Syncs {
+            programmed: true,
+            queued: None,
+            synced: None,
+        }; 2];
         Self {
-            state: Mutex::new(State {
-                queued: None,
-                synced: None,
-                eligible,
-            }),
+            state: Mutex::new(State { families, eligible }),
             patience: sync_period * 2,
         }
     }
@@ -58,16 +78,30 @@ impl Health {
         act(&mut self.state.lock().unwrap_or_else(|poison| poison.into_inner()))
     }
 
-    /// A change waits to be put in force. The first one counts.
-    pub fn queued(&self, now: Instant) {
-        self.with(|state| state.queued = state.queued.or(Some(now)));
+    /// Which families are programmed; of the others nothing is told.
+    pub fn programmed(&self, families: [bool; 2]) {
+        self.with(|state| {
+            for (family, programmed) in state.families.iter_mut().zip(families) {
+                family.programmed = programmed;
+            }
+        });
     }
 
-    /// Everything that waited is in force.
-    pub fn synced(&self, now: Timestamp) {
+    /// A change waits to be put in force. The first one counts.
+    pub fn queued(&self, now: Instant) {
         self.with(|state| {
-            state.queued = None;
-            state.synced = Some(now);
+            for family in &mut state.families {
+                family.queued = family.queued.or(Some(now));
+            }
+        });
+    }
+
+    /// Everything that waited is in force in this family.
+    pub fn synced(&self, family: Family, now: Timestamp) {
+        self.with(|state| {
+            let family = &mut state.families[family as usize];
+            family.queued = None;
+            family.synced = Some(now);
         });
     }
 
@@ -80,11 +114,19 @@ impl Health {
     /// The state as of now.
     pub fn report(&self, now: Instant) -> Report {
         let state = self.with(|state| *state);
-        let waiting = state.queued.map(|queued| now.saturating_duration_since(queued));
+        let waiting = |family: &Syncs| family.queued.map(|queued| now.saturating_duration_since(queued));
+        let families = state.families.map(|family| {
+            family.programmed.then(|| FamilyReport {
+                synced: family.synced,
+                healthy: waiting(&family).is_none_or(|waiting| waiting < self.patience),
+            })
+        });
+        let programmed = || state.families.iter().filter(|family| family.programmed);
         Report {
-            synced: state.synced,
-            waiting,
-            healthy: waiting.is_none_or(|waiting| waiting < self.patience),
+            families,
+            synced: programmed().filter_map(|family| family.synced).max(),
+            waiting: programmed().filter_map(waiting).max(),
+            healthy: families.iter().flatten().all(|family| family.healthy),
             eligible: state.eligible,
         }
     }
@@ -104,10 +146,33 @@ mod tests {
         health.queued(at(50));
         assert!(health.report(at(59)).healthy);
         assert!(!health.report(at(60)).healthy, "the first one counts");
-        health.synced(Timestamp::UNIX_EPOCH);
+        health.synced(Family::V4, Timestamp::UNIX_EPOCH);
+        let report = health.report(at(60));
+        assert!(!report.healthy, "one family is late");
+        assert_eq!(
+            report.families.map(|family| family.unwrap().healthy),
+            [true, false]
+        );
+        assert_eq!(report.waiting, Some(Duration::from_secs(60)));
+        health.synced(Family::V6, Timestamp::UNIX_EPOCH);
         let report = health.report(at(5000));
         assert!(report.healthy);
-        assert_eq!(report.synced, Some(Timestamp::UNIX_EPOCH));
+        assert_eq!(
+            (report.synced, report.waiting),
+            (Some(Timestamp::UNIX_EPOCH), None)
+        );
+    }
+
+    #[test]
+    fn of_a_family_that_is_not_programmed_nothing_is_told() {
+        let start = Instant::now();
+        let health = Health::new(Duration::from_secs(30), true);
+        health.queued(start);
+        health.programmed([true, false]);
+        health.synced(Family::V4, Timestamp::UNIX_EPOCH);
+        let report = health.report(start + Duration::from_secs(100));
+        assert!(report.healthy, "the other one waits in vain");
+        assert_eq!(report.families[1], None);
     }
 
     #[test]

@@ -116,6 +116,10 @@ pub fn run(
         detects_pods,
         node_ips: begun.ips.known(),
     });
+    let families = host.families.clone();
+    setup
+        .health
+        .programmed(Family::ALL.map(|family| families.contains(&family)));
     let dataplane = open(&setup.config, host);
     info!("Using {} Proxier", setup.config.mode);
     for KernelCounter { name, help, read } in dataplane.counters() {
@@ -132,11 +136,13 @@ pub fn run(
         localhost: [None, None],
         conflicts: Conflicts::default(),
         measures: Measures::new(began),
+        families,
         queued: false,
         in_force: false,
         failures: 0,
         again: None,
     };
+    proxy.note_queued();
     proxy.set_node_port_addresses();
     if let Some(node) = &proxy.node {
         proxy.setup.health.node(node);
@@ -176,6 +182,8 @@ struct Proxy {
     localhost: [Option<IpAddr>; 2],
     conflicts: Conflicts,
     measures: Measures,
+    /// The families that the kernel has.
+    families: Vec<Family>,
     /// The dataplane holds something that is not in force.
     queued: bool,
     /// A first sync has succeeded.
@@ -207,8 +215,12 @@ impl Proxy {
         }
         match &change {
             Change::Service(_) | Change::Deleted(Kind::Service, _) => {
-                metrics.service_changes.inc_by(2);
-                metrics.service_changes_pending.add(2);
+                // As upstream, which has a proxier for each family.
+                let families = self.families.len();
+                metrics.service_changes.inc_by(families as u64);
+                metrics
+                    .service_changes_pending
+                    .add(i64::try_from(families).unwrap_or_default());
             }
             Change::EndpointSlice(_) | Change::Deleted(Kind::EndpointSlice, _) => {
                 metrics.endpoint_changes.inc();
@@ -342,12 +354,17 @@ impl Proxy {
         metrics
             .conflicts
             .set(i64::try_from(self.conflicts.count()).unwrap_or(i64::MAX));
-        for family in FAMILIES {
-            metrics
-                .sync_queued
-                .with_label_values(&[family])
+        self.note_queued();
+        dirty.len()
+    }
+
+    /// A sync is wanted.
+    fn note_queued(&self) {
+        for family in &self.families {
+            let queued = &self.setup.metrics.sync_queued;
+            queued
+                .with_label_values(&[FAMILIES[*family as usize]])
                 .set(report::unix_seconds());
         }
-        dirty.len()
     }
 }

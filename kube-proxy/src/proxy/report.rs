@@ -20,18 +20,16 @@ impl Proxy {
         let elapsed = start.elapsed();
         self.conntrack.in_force();
         self.setup.health_checks.in_force();
-        self.setup.health.synced(Timestamp::now());
         self.count(elapsed, &report);
         let metrics = &self.setup.metrics;
-        let of_index = |(family, of_family): (Family, &FamilyReport)| (!of_family.off).then_some(family);
-        let families: Vec<Family> = Family::ALL
-            .into_iter()
-            .zip(&report.families)
-            .filter_map(of_index)
-            .collect();
+        let families: Vec<Family> = programmed(&report).map(|(family, _)| family).collect();
+        for family in &families {
+            self.setup.health.synced(*family, Timestamp::now());
+        }
         self.measures.in_force(&families, SystemTime::now(), metrics);
-        for (family, _) in programmed(&report) {
-            metrics.sync_last.with_label_values(&[family]).set(unix_seconds());
+        for family in families {
+            let last = metrics.sync_last.with_label_values(&[FAMILIES[family as usize]]);
+            last.set(unix_seconds());
         }
         metrics.service_changes_pending.set(0);
         metrics.endpoint_changes_pending.set(0);
@@ -88,6 +86,12 @@ impl Proxy {
         report: CommitReport,
     ) -> anyhow::Result<()> {
         self.count(start.elapsed(), &report);
+        // One family's failure is not the other's.
+        for (family, of_family) in programmed(&report) {
+            if of_family.failures == 0 {
+                self.setup.health.synced(family, Timestamp::now());
+            }
+        }
         let hopeless = matches!(
             error,
             CommitError::Permission { .. }
@@ -116,6 +120,8 @@ impl Proxy {
 
     /// Counts an attempt, and names what was refused.
     fn count(&self, elapsed: Duration, report: &CommitReport) {
+        let off = report.families.each_ref().map(|of_family| of_family.off);
+        self.setup.health.programmed(off.map(|off| !off));
         let full = programmed(report).any(|(_, of_family)| of_family.full);
         debug!(fullSync = full, "Syncing {} rules", self.setup.config.mode);
         self.setup.metrics.drift.inc_by(report.drift);
@@ -133,7 +139,7 @@ impl Proxy {
             }
         });
         for (family, of_family) in programmed(report) {
-            self.count_family(family, of_family, elapsed);
+            self.count_family(FAMILIES[family as usize], of_family, elapsed);
         }
         self.setup.metrics.refusals.inc_by(report.refused.len() as u64);
         for refusal in &report.refused {
@@ -186,8 +192,8 @@ impl Proxy {
 }
 
 /// The families that are programmed, and what was done in each.
-fn programmed(report: &CommitReport) -> impl Iterator<Item = (&'static str, &FamilyReport)> {
-    let families = FAMILIES.into_iter().zip(&report.families);
+fn programmed(report: &CommitReport) -> impl Iterator<Item = (Family, &FamilyReport)> {
+    let families = Family::ALL.into_iter().zip(&report.families);
     families.filter(|(_, of_family)| !of_family.off)
 }
 

@@ -139,16 +139,16 @@ struct HealthBody {
     status: Families,
 }
 
-/// One sync carries both families, so both are as healthy.
+/// Those that are programmed.
 #[derive(Serialize)]
 struct Families {
-    #[serde(rename = "IPv4")]
-    v4: FamilyBody,
-    #[serde(rename = "IPv6")]
-    v6: FamilyBody,
+    #[serde(rename = "IPv4", skip_serializing_if = "Option::is_none")]
+    v4: Option<FamilyBody>,
+    #[serde(rename = "IPv6", skip_serializing_if = "Option::is_none")]
+    v6: Option<FamilyBody>,
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FamilyBody {
     last_updated: String,
@@ -181,22 +181,19 @@ impl Pages for HealthPages {
 }
 
 fn health_body(report: Report, ok: bool, node_eligible: Option<bool>, now: Timestamp) -> HealthBody {
-    let synced = report
-        .synced
-        .map_or(NEVER.to_owned(), |synced| synced.to_string());
-    let family = FamilyBody {
-        last_updated: synced.clone(),
-        healthy: report.healthy,
-    };
+    let time = |synced: Option<Timestamp>| synced.map_or(NEVER.to_owned(), |synced| synced.to_string());
+    let [v4, v6] = report.families.map(|family| {
+        family.map(|family| FamilyBody {
+            last_updated: time(family.synced),
+            healthy: family.healthy,
+        })
+    });
     HealthBody {
         // Clients of old take this for a sign of life, so a healthy proxy says now.
-        last_updated: if ok { now.to_string() } else { synced },
+        last_updated: if ok { now.to_string() } else { time(report.synced) },
         current_time: now.to_string(),
         node_eligible,
         healthy: report.healthy,
-        status: Families {
-            v4: family.clone(),
-            v6: family,
-        },
+        status: Families { v4, v6 },
     }
 }

@@ -10,7 +10,7 @@ use super::*;
 use crate::cli::{self, Command};
 use crate::events::recorder;
 use crate::logging::Levels;
-use crate::model::object::Node;
+use crate::model::object::{Family, Node};
 use crate::status::Status;
 
 /// Starts a server on a free port and asks it for a path: head and body of the answer.
@@ -236,7 +236,8 @@ async fn the_health_server_tells_load_balancers_and_keepers_what_each_needs() {
     assert_eq!(body["nodeEligible"], true);
     assert_eq!(body["status"]["IPv6"]["lastUpdated"], "0001-01-01T00:00:00Z");
 
-    health.synced("2026-11-22T23:20:04.592955645Z".parse().unwrap());
+    health.synced(Family::V4, "2026-11-22T23:20:04.592955645Z".parse().unwrap());
+    health.programmed([true, false]);
     health.node(&Node {
         deleting: true,
         ..Node::default()
@@ -245,6 +246,11 @@ async fn the_health_server_tells_load_balancers_and_keepers_what_each_needs() {
     assert!(head.starts_with("http/1.1 503"), "{head}");
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body["lastUpdated"], "2026-11-22T23:20:04.592955645Z");
+    assert_eq!(
+        body["status"]["IPv4"]["lastUpdated"],
+        "2026-11-22T23:20:04.592955645Z"
+    );
+    assert_eq!(body["status"].get("IPv6"), None, "it is not programmed");
     assert_eq!(body["nodeEligible"], false);
     assert_eq!(body["healthy"], true);
 

@@ -346,6 +346,13 @@ fn a_failure_of_one_family_does_not_hold_up_the_other() {
             failures.len() == 1 && failures[0].contains(family),
             "{failures:?}"
         );
+        // Health is told of each.
+        let health = proxy.get(10256, "/healthz");
+        let never = "\":{\"lastUpdated\":\"0001-01-01T00:00:00Z\"";
+        assert!(
+            health.contains(&format!("{family}{never}")) && health.matches(never).count() == 1,
+            "{health}"
+        );
     }
 }
 
