@@ -184,7 +184,7 @@ fn the_status_of_a_running_proxy_is_asked_for_where_its_metrics_are() {
     ] {
         match parse(line) {
             Command::Status { address, json } => {
-                assert_eq!((address.to_string().as_str(), json), (at, as_json))
+                assert_eq!((address.to_string().as_str(), json), (at, as_json));
             }
             other => panic!("{line}: {other:?}"),
         }

@@ -209,7 +209,7 @@ impl Proxy {
         let metrics = &self.setup.metrics;
         match &mut change {
             Change::Service(service) if !self.setup.config.features.allow_external_ips => {
-                service.external_ips.clear()
+                service.external_ips.clear();
             }
             _ => {}
         }

@@ -82,7 +82,7 @@ fn the_answer_is_read_as_it_was_written_and_an_answer_of_others_is_told_from_it(
         match (status, ask(address)) {
             ("200 OK", Ok(answer)) => assert_eq!(read(&answer).unwrap(), report()),
             ("404 Not Found", Err(error)) => {
-                assert!(error.to_string().ends_with("HTTP/1.1 404 Not Found"), "{error}")
+                assert!(error.to_string().ends_with("HTTP/1.1 404 Not Found"), "{error}");
             }
             (_, other) => panic!("{status}: {other:?}"),
         }

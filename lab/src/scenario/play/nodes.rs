@@ -48,7 +48,9 @@ impl Stage {
             nodes.iter().try_for_each(|node| self.without(node, mode))?;
         }
         for (nodes, text) in &step.virtual_servers {
-            nodes.iter().try_for_each(|node| self.virtual_servers(node, text))?;
+            nodes
+                .iter()
+                .try_for_each(|node| self.virtual_servers(node, text))?;
         }
         Ok(())
     }

@@ -143,8 +143,7 @@ fn an_endpoint_of_udp_stays_for_answers_under_way_and_no_longer() {
     let dns = service("default/dns", "10.96.0.1", "http/UDP:53");
     let update = |node: &mut Node, endpoints: &[&str]| {
         let slice = slice("default/dns-1", "dns", "http/UDP:8080", endpoints);
-        node.dataplane
-            .update(&dns.name, Some(&view_of(&dns, [&slice])));
+        node.dataplane.update(&dns.name, Some(&view_of(&dns, [&slice])));
     };
     update(&mut node, &[A, B]);
     node.commit();
@@ -152,7 +151,11 @@ fn an_endpoint_of_udp_stays_for_answers_under_way_and_no_longer() {
     let report = node.commit();
     assert_eq!(report.messages, 1);
     assert_eq!(node.servers(), ["UDP 10.96.0.1:53 rr: 10.180.1.1=1 10.180.2.1=0"]);
-    assert!(report.again_after.is_some_and(|after| after <= Duration::from_millis(50)));
+    assert!(
+        report
+            .again_after
+            .is_some_and(|after| after <= Duration::from_millis(50))
+    );
     node.commit_after(Duration::from_millis(60));
     assert_eq!(node.servers(), ["UDP 10.96.0.1:53 rr: 10.180.1.1=1"]);
 
