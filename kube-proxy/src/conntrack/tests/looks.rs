@@ -1,18 +1,29 @@
 //! The thread that looks: on which entries it works, and when it comes back.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lab::net::Namespace;
 
-use super::stage::wait;
+use super::stage::{PATIENCE, wait};
 use super::table::{inject, list, tracked};
 use super::*;
 use crate::conntrack::Conntrack;
 use crate::metrics::Metrics;
 use crate::model::object::Family;
 
+/// When the machine is busy the second look may come before this test's packet does. Then all of it is done again.
 #[test]
 fn what_a_slow_packet_enters_behind_the_first_look_goes_with_the_second() {
+    let other = ["UDP 10.0.0.11:53"];
+    assert!(
+        (0..5).any(|_| left_behind_a_slow_packet() == other),
+        "in five tries"
+    );
+}
+
+/// Which flows are there once a packet has entered one behind the first look.
+fn left_behind_a_slow_packet() -> Vec<String> {
     let node = Namespace::create("conntrack").unwrap();
     let (_, local) = tokio::sync::watch::channel(Vec::new().into());
     let start = || Conntrack::start(Arc::new(Metrics::new().unwrap()), local.clone()).unwrap();
@@ -39,8 +50,9 @@ fn what_a_slow_packet_enters_behind_the_first_look_goes_with_the_second() {
             tracked("10.2.0.1:1002", "UDP 10.0.0.11:53"),
         ],
     );
-    wait(|| match left() {
-        left if left == ["UDP 10.0.0.11:53"] => Ok(()),
-        left => Err(format!("{left:?}")),
-    });
+    let deadline = Instant::now() + PATIENCE;
+    while left().len() > 1 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    left()
 }

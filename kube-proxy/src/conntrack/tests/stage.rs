@@ -20,7 +20,7 @@ use crate::model::object::{Family, Node};
 use crate::proxy::{self, Setup};
 use crate::status::Status;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// UDP or SCTP over one family, as the model and as the lab has it.
