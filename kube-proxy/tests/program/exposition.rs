@@ -1,6 +1,8 @@
 //! Prometheus' text format, read as strictly as Prometheus reads it, and more: a series may not come twice, and the
 //! buckets of a histogram must add up.
 
+#![expect(clippy::expect_used, reason = "it names the line that is wrong")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One metric.

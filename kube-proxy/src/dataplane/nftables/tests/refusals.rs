@@ -197,7 +197,9 @@ fn a_table_that_another_hand_removed_comes_back_with_the_next_change() {
         node.commit();
         node.nft(&[removal]);
         node.update(&good(2));
-        assert_eq!(node.commit().refused, [], "{removal}");
+        let report = node.commit();
+        assert_eq!(report.refused, [], "{removal}");
+        assert_eq!(report.drift, 1, "{removal}");
         assert_in_force(&node, &[1, 2]);
         assert!(
             node.nft(&["list", "ruleset"]).contains("table ip6 kube-proxy"),
