@@ -329,10 +329,15 @@ fn opts(name: &str, help: &str) -> Opts {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use super::*;
+    use crate::dataplane::iptables::{self, Iptables};
+    use crate::dataplane::{Dataplane as _, KernelCounter, LocalTraffic};
+    use crate::model::object::Family;
 
     #[test]
     fn the_text_holds_upstreams_names() {
@@ -378,5 +383,44 @@ mod tests {
             assert_eq!(text.contains("# TYPE kubeproxy_of_the_kernel counter"), line);
         }
         assert!(metrics.read_at_scrape("of_the_kernel", "Help", || None).is_err());
+    }
+
+    fn of_iptables() -> Vec<KernelCounter> {
+        let config = iptables::Config {
+            masquerade_mark: 0,
+            local_traffic: [LocalTraffic::Unknown, LocalTraffic::Unknown],
+            localhost_node_ports: true,
+            families: Vec::new(),
+            primary: Family::V4,
+            sync_period: Duration::ZERO,
+            drops_invalid: true,
+        };
+        Iptables::new(config).counters()
+    }
+
+    #[test]
+    fn the_dashboard_asks_for_metrics_that_there_are() {
+        let metrics = Metrics::new().unwrap();
+        for counter in of_iptables() {
+            metrics
+                .read_at_scrape(counter.name, counter.help, counter.read)
+                .unwrap();
+        }
+        let dashboard = include_str!("../../deploy/grafana/kube-proxy.json");
+        let words = dashboard.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        let asked: BTreeSet<&str> = words.filter_map(|word| word.strip_prefix("kubeproxy_")).collect();
+        // Only a name that nobody has can be registered.
+        let is_there = |name: &str| metrics.read_at_scrape(name, "Help", || None).is_err();
+        let unknown: Vec<_> = asked
+            .iter()
+            .filter(|name| {
+                let histogram = ["_bucket", "_count"]
+                    .iter()
+                    .find_map(|part| name.strip_suffix(part));
+                !is_there(histogram.unwrap_or(name))
+            })
+            .collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        assert!(asked.len() > 20, "{asked:?}");
     }
 }
