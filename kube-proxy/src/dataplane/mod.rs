@@ -4,6 +4,7 @@
 pub mod iptables;
 pub mod ipvs;
 pub mod leftovers;
+pub mod listing;
 pub mod nftables;
 mod retry;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use self::listing::{Difference, Listing};
 use crate::config::{Config, Mode};
 use crate::model::object::{Family, ObjectName};
 use crate::model::view::ServiceView;
@@ -131,6 +133,15 @@ pub trait Dataplane {
     fn counters(&self) -> Vec<KernelCounter> {
         Vec::new()
     }
+
+    /// What is planned so far, for people and programs to read. Pure.
+    fn planned(&self) -> Listing;
+
+    /// How the kernel differs from what is planned. Reads, in the network namespace of this thread, and writes nothing.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    fn differences(&mut self) -> Result<Vec<Difference>, CommitError>;
 }
 
 /// A number that the kernel counts for a mode, read when somebody asks for it.

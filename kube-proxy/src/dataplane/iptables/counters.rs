@@ -67,11 +67,9 @@ pub(super) struct Counted([bool; 2]);
 
 impl Counted {
     /// All of them.
-    #[cfg(test)]
     pub(super) const ALL: Self = Self([true; 2]);
 
     /// All but these.
-    #[cfg(test)]
     pub(super) fn without(mut self, counters: &[Counter]) -> Self {
         for counter in counters {
             self.0[*counter as usize] = false;

@@ -31,6 +31,7 @@ mod entry;
 mod failure;
 mod fixed;
 mod legacy;
+mod listing;
 mod name;
 mod plan;
 mod restore;
@@ -59,6 +60,7 @@ pub(super) use self::legacy::remove_chains;
 use self::plan::Node;
 use self::tally::Tally;
 use self::tools::Tools;
+use super::listing::{Difference, Listing};
 use super::retry::Retry;
 use super::{CommitError, CommitReport, Dataplane, KernelCounter, LocalTraffic, NodePortAddresses};
 use crate::model::ledger::{Diff, Ledger};
@@ -249,5 +251,13 @@ impl Dataplane for Iptables {
 
     fn counters(&self) -> Vec<KernelCounter> {
         self.counters.readers()
+    }
+
+    fn planned(&self) -> Listing {
+        self.listing()
+    }
+
+    fn differences(&mut self) -> Result<Vec<Difference>, CommitError> {
+        self.compared()
     }
 }

@@ -195,7 +195,7 @@ fn is_same(printed: &str, wanted: &str) -> bool {
 
 /// A rule so that two that do the same are the same text, whether we wrote it or a program printed it. When that fails,
 /// a chain is written once more, and no harm is done.
-fn canonical(rule: &str) -> Cow<'_, str> {
+pub(super) fn canonical(rule: &str) -> Cow<'_, str> {
     const PROBABILITY: &str = "--probability ";
     let mut rule = Cow::Borrowed(rule);
     if let Some(at) = rule.find(PROBABILITY) {

@@ -41,6 +41,7 @@ mod device;
 mod entry;
 mod kernel;
 mod leaving;
+mod listing;
 mod message;
 mod plan;
 mod steps;
@@ -63,6 +64,7 @@ pub(crate) use self::device::index;
 use self::entry::{At, Key, Scheduler, Value};
 use self::kernel::Kernel;
 use self::leaving::Leaving;
+use super::listing::{Difference, Listing};
 use super::nftables::{self, Nftables};
 use super::retry::Retry;
 use super::{CommitError, CommitReport, Dataplane, NodePortAddresses};
@@ -180,5 +182,18 @@ impl Dataplane for Ipvs {
         let committed = self.commit_at(Instant::now()).map(|done| *report = done);
         report.carried(&self.config.families, full, committed.is_err());
         committed
+    }
+
+    fn planned(&self) -> Listing {
+        let mut listing = self.rules.planned();
+        self.list_servers(&mut listing);
+        listing
+    }
+
+    fn differences(&mut self) -> Result<Vec<Difference>, CommitError> {
+        Err(CommitError::Refused {
+            tried: "compare with the kernel".to_owned(),
+            reason: "not in mode ipvs yet".to_owned(),
+        })
     }
 }

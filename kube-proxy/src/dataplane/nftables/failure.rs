@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use super::encode::{MessageType, attributes, nfproto};
 use super::socket::Failure;
-use super::transaction::{NFTA_CHAIN_TYPE, NFTA_RULE_EXPRESSIONS, Sealed};
+use super::transaction::{NFTA_CHAIN_TYPE, NFTA_RULE_EXPRESSIONS, NFTA_SET_NAME, Sealed};
 use crate::dataplane::CommitError;
 use crate::model::object::Family;
 
@@ -13,7 +13,6 @@ const HEADERS: usize = 20;
 const FAMILY: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
 const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_SET_NAME: u16 = 2;
 const NF_TABLES: &str = "nf_tables (CONFIG_NF_TABLES)";
 
 /// The kernel could not even be asked.

@@ -53,6 +53,7 @@ mod iptables;
 mod kernel;
 mod layout;
 mod listed;
+mod listing;
 mod localhost;
 mod memory;
 mod needed;
@@ -66,6 +67,7 @@ mod supported;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod text;
 mod transaction;
 #[cfg(test)]
 pub(in crate::dataplane) mod walk;
@@ -85,6 +87,7 @@ use self::kernel::Kernel;
 pub(super) use self::memory::node_ports;
 use self::pending::Pending;
 pub(super) use self::takeover::remove_tables;
+use super::listing::{Difference, Listing};
 use super::{CommitError, CommitReport, Dataplane, NodePortAddresses};
 use crate::model::ledger::Ledger;
 use crate::model::object::{Family, ObjectName};
@@ -173,5 +176,13 @@ impl Dataplane for Nftables {
         let committed = self.commit_at(Instant::now()).map(|done| *report = done);
         report.carried(&self.config.families, full, committed.is_err());
         committed
+    }
+
+    fn planned(&self) -> Listing {
+        self.listing()
+    }
+
+    fn differences(&mut self) -> Result<Vec<Difference>, CommitError> {
+        self.compared()
     }
 }

@@ -2,6 +2,7 @@
 
 use super::encode::Attributes;
 use super::layout::{Field, Layout};
+use super::transaction::NFTA_SET_NAME;
 
 const NFT_SET_INTERVAL: u32 = 0x4;
 const NFT_SET_MAP: u32 = 0x8;
@@ -168,18 +169,23 @@ impl Object {
         matches!(self, Self::ServiceCidrs | Self::SourceRanges)
     }
 
+    /// Its keys end with a slot.
+    pub(super) fn has_slots(self) -> bool {
+        self.key().contains(&ANY_SLOT)
+    }
+
     /// Its intervals are of several fields, each with a beginning and an end of its own.
-    fn is_concatenation_of_intervals(self) -> bool {
+    pub(super) fn is_concatenation_of_intervals(self) -> bool {
         self.is_interval() && self.key().len() > 1
     }
 
     /// Rules add its elements and time takes them away; this program does neither.
-    fn is_written_by_rules(self) -> bool {
+    pub(super) fn is_written_by_rules(self) -> bool {
         self == Self::Affinity
     }
 
     /// The fields of its elements' values.
-    fn value(self) -> &'static [Field] {
+    pub(super) fn value(self) -> &'static [Field] {
         match self.carries() {
             Carries::Nothing | Carries::Verdict => &[],
             Carries::Endpoint => &[Field::Destination, Field::Port],
@@ -189,7 +195,7 @@ impl Object {
 
     /// Writes the declaration, all but the table.
     pub(super) fn declare(self, layout: &Layout, message: &mut Attributes<'_>) {
-        message.string(2, self.name());
+        message.string(NFTA_SET_NAME, self.name());
         let mut flags = 0;
         if self.carries() != Carries::Nothing {
             flags |= NFT_SET_MAP;
@@ -234,7 +240,7 @@ impl Object {
         if self.carries() == Carries::EndpointId {
             user_data(data, 1, &HOST_ORDER.to_ne_bytes());
         }
-        if self.key().contains(&ANY_SLOT) {
+        if self.has_slots() {
             user_data(data, 3, &typeof_concatenation(self.key(), layout));
             user_data(data, 4, &typeof_concatenation(self.value(), layout));
         }

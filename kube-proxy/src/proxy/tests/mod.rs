@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::cli::{self, Command};
 use crate::config::Mode;
+use crate::dataplane::listing::{Difference, Listing};
 use crate::dataplane::{CommitError, FamilyReport, NodePortAddresses, Refusal, TableRules};
 use crate::model::object::{ObjectName, Service, ServicePort};
 use crate::model::view::ServiceView;
@@ -90,6 +91,14 @@ impl Dataplane for Fake {
         }
         self.told = Told::default();
         Ok(())
+    }
+
+    fn planned(&self) -> Listing {
+        Listing::new()
+    }
+
+    fn differences(&mut self) -> Result<Vec<Difference>, CommitError> {
+        Ok(Vec::new())
     }
 }
 

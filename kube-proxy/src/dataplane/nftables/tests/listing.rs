@@ -109,6 +109,41 @@ fn the_table_lists_as_recorded() {
 }
 
 #[test]
+fn what_is_in_force_does_not_differ_from_the_plan() {
+    let mut node = Node::new(config());
+    every_kind_of_element(&mut node);
+    let planned = node.dataplane.planned();
+    let all: Vec<String> = planned
+        .iter()
+        .flat_map(|(place, lines)| lines.lines.iter().map(move |line| format!("{place}: {line}")))
+        .collect();
+    for line in [
+        "ip kube-proxy set service-cidrs: 10.96.0.0/16",
+        "ip kube-proxy set service-cidrs: 255.0.0.0/8",
+        "ip6 kube-proxy set service-cidrs: ff00::/8",
+        "ip6 kube-proxy set source-ranges: 2001:db8:1b::1 . tcp . 80 . 2001:db8:c::/64",
+        "ip kube-proxy map affinity-slots: 10.96.0.1 . tcp . 81 . 0 : ba07:dcaf",
+        "ip kube-proxy map no-endpoint-services: 198.51.100.3 . tcp . 80 comment \"default/web:http\" : goto reject-chain",
+        "ip kube-proxy chain filter-output-localhost: ip saddr == 127.0.0.1 ip daddr == 127.0.0.1 \
+         meta l4proto . th dport @localhost-nodeports ip saddr set 192.168.50.11",
+        "ip6 kube-proxy chain endpoints-2-affinity-10800s-masquerade-host-outside: \
+         update @affinity { meta priority & 0xffff0000 . ip6 saddr timeout 10800s : meta priority } \
+         comment \"for a client without one, else the pause counts anew\"",
+        "ip kube-proxy chain nat-prerouting: type nat hook prerouting priority -100",
+    ] {
+        assert!(all.iter().any(|there| there == line), "{line} is not in {all:#?}");
+    }
+    node.commit();
+    let Node { namespace, dataplane } = &mut node;
+    assert_eq!(namespace.enter(|| dataplane.differences()).unwrap().unwrap(), []);
+    node.nft(&["flush", "map", "ip6", "kube-proxy", "affinity-slots"]);
+    let Node { namespace, dataplane } = &mut node;
+    let found = namespace.enter(|| dataplane.differences()).unwrap().unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].missing.len(), 2, "{found:?}");
+}
+
+#[test]
 fn what_nft_lists_it_can_load_again() {
     let mut node = Node::new(config());
     every_kind_of_element(&mut node);

@@ -1,13 +1,11 @@
 //! What is planned for one family, as the kernel would hold it: chains by name, hooks in order, filled sets.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use anyhow::{Context, bail};
 
 use super::set::Set;
 use crate::dataplane::nftables::Nftables;
-use crate::dataplane::nftables::chain::Chain;
-use crate::dataplane::nftables::entry::Value;
 use crate::dataplane::nftables::layout::Layout;
 use crate::dataplane::nftables::object::Object;
 use crate::dataplane::nftables::rules::{ChainRules, Hook};
@@ -35,7 +33,6 @@ impl Table {
             let set = Set::declared(object, layout).with_context(|| format!("set {}", object.name()))?;
             sets.insert(object.name(), set);
         }
-        let mut needed: BTreeSet<Chain> = BTreeSet::new();
         for entry in dataplane
             .ledger
             .iter()
@@ -45,8 +42,8 @@ impl Table {
             let set = sets.get_mut(name).with_context(|| format!("no set {name}"))?;
             set.add(entry.key, entry.value, layout)
                 .with_context(|| format!("element {}", entry.key))?;
-            needed.extend(chains_of(entry.value));
         }
+        let needed = dataplane.needed_chains(family);
         let rules = dataplane.config.rules(family);
         let constant = rules.constant_chains(dataplane.node_ports.rules(family));
         let chains = constant
@@ -82,16 +79,4 @@ impl Table {
         let here = self.hooks.iter().filter(move |(hook, _)| hook.number == number);
         here.map(|(hook, chain)| (*hook, chain))
     }
-}
-
-/// The chains that an element needs: the one that its verdict leads to, and those that that one leads to.
-fn chains_of(value: &Value) -> Vec<Chain> {
-    let mut chains: Vec<Chain> = value.chain().into_iter().collect();
-    let mut next = 0;
-    while let Some(chain) = chains.get(next) {
-        let targets: Vec<Chain> = chain.leads_to().collect();
-        chains.extend(targets);
-        next += 1;
-    }
-    chains
 }
