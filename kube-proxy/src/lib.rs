@@ -16,6 +16,7 @@
 //! | [`node`] | what this node is called, which addresses it has, and settings of its kernel |
 //! | [`health`], [`metrics`], [`status`], [`server`], [`events`] | what others are told about this proxy |
 //! | [`oneshot`] | what the program does instead, when asked to: clean up, initialise, write its configuration |
+//! | [`plan`] | what a proxy would program, and how the kernel differs from it |
 //! | [`logging`], [`path_watch`], `netlink` | log lines; changes of files; how the kernel is spoken to |
 //!
 //! Sources and servers run on the main thread's event loop; only the proxy's thread programs the kernel, and
@@ -34,6 +35,7 @@ mod netlink;
 pub mod node;
 pub mod oneshot;
 pub mod path_watch;
+pub mod plan;
 pub mod proxy;
 pub mod server;
 pub mod source;

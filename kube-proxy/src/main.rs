@@ -18,7 +18,7 @@ use kube_proxy::proxy::{self, Setup};
 use kube_proxy::server::About;
 use kube_proxy::source::Source;
 use kube_proxy::status::{self, Status};
-use kube_proxy::{dataplane, events, logging, node, oneshot, server};
+use kube_proxy::{dataplane, events, logging, node, oneshot, plan, server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -37,7 +37,8 @@ fn main() -> ExitCode {
         Ok(Command::Version { raw }) => cli::version(raw),
         Err(error) => {
             eprintln!("{}\nError: {error}", cli::help());
-            return ExitCode::FAILURE;
+            let plans = std::env::args_os().nth(1).is_some_and(|first| first == cli::PLAN);
+            return trouble(plans);
         }
     };
     // Who does not read the rest does not want it.
@@ -69,7 +70,7 @@ fn run(flags: &Flags) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("Error: {error}");
-            return ExitCode::FAILURE;
+            return trouble(flags.plan.is_some());
         }
     };
     let levels = logging::start(&loaded.config.logging);
@@ -83,24 +84,54 @@ fn run(flags: &Flags) -> ExitCode {
     for note in &loaded.notes {
         warn!("{note}");
     }
+    if let Some(plan) = flags.plan {
+        return on_a_runtime(print_plan(plan, loaded)).unwrap_or_else(|err| {
+            failed(&err);
+            trouble(true)
+        });
+    }
     match oneshot::run(flags, &loaded) {
         Ok(true) => return ExitCode::SUCCESS,
         Ok(false) => {}
         Err(err) => return failed(&err),
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let ended = runtime.block_on(work(flags, loaded, levels));
-        // A credential plugin that hangs must not hold up the end.
-        runtime.shutdown_background();
-        ended
-    });
-    ended.unwrap_or_else(|err| failed(&err))
+    on_a_runtime(work(flags, loaded, levels)).unwrap_or_else(|err| failed(&err))
+}
+
+fn on_a_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(work);
+    // A credential plugin that hangs must not hold up the end.
+    runtime.shutdown_background();
+    ended
 }
 
 fn failed(err: &anyhow::Error) -> ExitCode {
     error!(err = format!("{err:#}"), "command failed");
     ExitCode::FAILURE
+}
+
+/// Where a plan is asked for, 1 says that the kernel differs from it.
+fn trouble(plans: bool) -> ExitCode {
+    if plans {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+async fn print_plan(wanted: cli::Plan, loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let answer = plan::make(wanted, &loaded).await?;
+    let text = answer.print(wanted, &loaded.config);
+    // Who does not read the rest does not want it.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(if answer.differs() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Does what a proxy needs more privileges for than it keeps, and gives up the others.

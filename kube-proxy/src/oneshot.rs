@@ -11,9 +11,10 @@ use crate::config::{ChooseMode, Config, Loaded, Mode};
 use crate::dataplane::{self, leftovers};
 use crate::node::sysctl;
 
-/// Whether the mode has no consequence for what the flags ask for, so that the kernel need not be asked about it.
+/// Whether the mode has no consequence for what the flags ask for, so that the kernel need not be asked about it; or the
+/// kernel must not be asked.
 fn needs_no_mode(flags: &Flags) -> bool {
-    flags.write_config_to.is_some() || flags.cleanup
+    flags.write_config_to.is_some() || flags.cleanup || flags.plan.is_some_and(|plan| !plan.diff)
 }
 
 /// How the mode is chosen if none is configured.

@@ -1,8 +1,9 @@
 //! The command line, with the habits of upstream's flag library: `--flag value` and `--flag=value`, `_` for `-`
-//! in names, `-v2`, `-v 2` and `-v=2`, bare booleans. `flags` lists them, `value` reads their values, `status` is the
-//! command of that name. What the values mean is decided in `config`.
+//! in names, `-v2`, `-v 2` and `-v=2`, bare booleans. `flags` lists them, `value` reads their values, `status` and `plan` are
+//! the commands of those names. What the values mean is decided in `config`.
 
 mod flags;
+mod plan;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use self::flags::{Does, FLAGS, Flag, Takes};
+pub use self::plan::{PLAN, Plan};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub struct Flags {
     pub cleanup: bool,
     /// `--init-only`.
     pub init_only: bool,
+    /// Print a plan, be no proxy.
+    pub plan: Option<Plan>,
     /// The fields that flags set, shaped as a KubeProxyConfiguration. With `--config`, only those that
     /// override the file.
     pub settings: Value,
@@ -100,7 +104,15 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Usa
     if arguments.next_if(|first| first == "status").is_some() {
         return status::parse(arguments);
     }
-    let given = split(arguments)?;
+    if arguments.next_if(|first| first == PLAN).is_some() {
+        return plan::parse(arguments);
+    }
+    of_a_proxy(arguments)
+}
+
+/// Reads the flags of a proxy.
+fn of_a_proxy(arguments: impl IntoIterator<Item = String>) -> Result<Command, UsageError> {
+    let given = split(arguments.into_iter())?;
     if given.iter().any(|(flag, _)| flag.name == "help") {
         return Ok(Command::Help);
     }
@@ -271,7 +283,7 @@ pub fn version(raw: bool) -> String {
 pub fn help() -> String {
     let mut text = String::from(
         "kube-proxy turns what the Kubernetes API says about Services and EndpointSlices into this node's \
-         kernel, so that\nService addresses reach their endpoints.\n\nUsage:\n  kube-proxy [flags]\n  kube-proxy status [--metrics-bind-address IP:PORT] [-o json]   what the running one does\n\nFlags:\n",
+         kernel, so that\nService addresses reach their endpoints.\n\nUsage:\n  kube-proxy [flags]\n  kube-proxy status [--metrics-bind-address IP:PORT] [-o json]   what the running one does\n  kube-proxy plan [--diff] [-o json] [flags]   what it would program, or how the kernel differs from that\n\nFlags:\n",
     );
     for flag in FLAGS.iter().filter(|flag| !flag.hidden) {
         let letter = flag
