@@ -14,6 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::{io, panic, thread};
 
 use anyhow::{Context, Result, ensure};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -59,7 +60,7 @@ impl Namespace {
     /// A path to the namespace, valid as long as this process lives and this value exists. `ip` and `nsenter
     /// --net=` take it.
     pub fn path(&self) -> String {
-        path(&self.file)
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
 
     /// Runs something inside, on a thread of its own. Sockets made there belong to the namespace for good and
@@ -81,11 +82,20 @@ impl Namespace {
     /// iptables-legacy: `/sys` and the cgroups stay as they are.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.env("XTABLES_LOCKFILE", path(&self.lock));
-        let file = Arc::clone(&self.file);
-        let enter = move || Ok(setns(&*file, CloneFlags::CLONE_NEWNET)?);
+        // By the descriptor that it inherits, and its own children do: a process with fewer rights than this one must not
+        // look at this one's.
+        command.env(
+            "XTABLES_LOCKFILE",
+            format!("/proc/self/fd/{}", self.lock.as_raw_fd()),
+        );
+        let (file, lock) = (Arc::clone(&self.file), Arc::clone(&self.lock));
+        let enter = move || {
+            setns(&*file, CloneFlags::CLONE_NEWNET)?;
+            fcntl(&*lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
+            Ok(())
+        };
         #[expect(unsafe_code, reason = "pre_exec has no safe counterpart")]
-        // SAFETY: between fork and exec this makes one system call on a descriptor that the closure owns; it
+        // SAFETY: between fork and exec this makes two system calls on descriptors that the closure owns; it
         // takes no lock and allocates nothing.
         unsafe {
             command.pre_exec(enter);
@@ -142,11 +152,6 @@ impl Namespace {
         })?
         .with_context(|| format!("in {}", self.name))
     }
-}
-
-/// Where other processes find a file that this one has open.
-fn path(file: &File) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
 }
 
 /// A process that ends with this value, and with the lab's process however that ends.
