@@ -10,6 +10,9 @@ use prometheus::{
     Opts, Registry, TextEncoder, exponential_buckets,
 };
 
+use crate::dataplane::ReadConnections;
+use crate::model::object::ObjectName;
+
 /// All metrics, registered once; handles are cheap to use from any thread.
 #[derive(Debug)]
 pub struct Metrics {
@@ -205,6 +208,15 @@ impl Metrics {
         }))
     }
 
+    /// Registers the connections of each ServicePort, which are read whenever somebody asks for the text.
+    ///
+    /// # Errors
+    /// When they are registered already.
+    pub fn read_connections(&self, read: ReadConnections) -> Result<(), prometheus::Error> {
+        let described = connections()?;
+        self.registry.register(Box::new(Connections { described, read }))
+    }
+
     /// The text of `/metrics`.
     ///
     /// # Errors
@@ -276,6 +288,37 @@ impl<R: Fn() -> Option<f64> + Send + Sync> Collector for ReadAtScrape<R> {
             }),
         };
         families.unwrap_or_default()
+    }
+}
+
+fn connections() -> Result<IntCounterVec, prometheus::Error> {
+    let opts = opts("service_connections_total", "Connections to each ServicePort");
+    IntCounterVec::new(opts, &["namespace", "service", "port", "protocol", "ip_family"])
+}
+
+/// The connections of ServicePorts.
+struct Connections {
+    /// Never counts; it knows how they are described.
+    described: IntCounterVec,
+    read: ReadConnections,
+}
+
+impl Collector for Connections {
+    fn desc(&self) -> Vec<&Desc> {
+        self.described.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Ok(counters) = connections() else {
+            return Vec::new();
+        };
+        for count in (self.read)() {
+            let (protocol, family) = (count.protocol.to_string(), count.family.to_string());
+            let ObjectName { namespace, name } = &count.service;
+            let labels = [&**namespace, &**name, &*count.port_name, &protocol, &family];
+            counters.with_label_values(&labels).inc_by(count.count);
+        }
+        counters.collect()
     }
 }
 

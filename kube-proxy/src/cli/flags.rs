@@ -122,6 +122,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("config-sync-period", Duration, "15m0s", Sets(&["/configSyncPeriod"]), "no effect: every change is watched"),
     flag("iptables-min-sync-period", Duration, "1s", Sets(&["/iptables/minSyncPeriod", "/nftables/minSyncPeriod"]), "no effect: changes go at once, and together while a sync runs"),
     flag("iptables-masquerade-bit", Integer, "14", Sets(&["/iptables/masqueradeBit"]), "bit of the packet mark for masquerading in iptables mode"),
+    flag("nftables-count-connections", Bool, "false", Sets(&["/nftables/countConnections"]), "count the connections of each ServicePort for the metrics, in nftables mode"),
     flag("ipvs-sync-period", Duration, "30s", Sets(&["/ipvs/syncPeriod"]), "no effect in nftables mode"),
     flag("ipvs-min-sync-period", Duration, "1s", Sets(&["/ipvs/minSyncPeriod"]), "no effect in nftables mode"),
     flag("ipvs-scheduler", Text, "", Sets(&["/ipvs/scheduler"]), "no effect in nftables mode"),

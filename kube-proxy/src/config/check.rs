@@ -146,6 +146,7 @@ pub(super) fn check(
         node_port_addresses: node_ports(mode, file, &mut problems),
         localhost_node_ports: section.localhost_node_ports.unwrap_or(true),
         masquerade_all: section.masquerade_all.unwrap_or_default(),
+        count_connections: mode == Mode::Nftables && section.count_connections.unwrap_or_default(),
         masquerade_bit,
         ipvs: match mode {
             Mode::Ipvs => ipvs::check(file, &mut problems),

@@ -106,6 +106,9 @@ pub(crate) struct ModeSection {
     /// Upstream has it in `iptables` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) localhost_node_ports: Option<bool>,
+    /// Ours, and in `nftables` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) count_connections: Option<bool>,
     pub(crate) sync_period: Option<Period>,
     pub(crate) min_sync_period: Option<Period>,
 }

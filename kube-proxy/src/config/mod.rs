@@ -55,6 +55,8 @@ pub struct Config {
     pub masquerade_all: bool,
     /// Node ports answer at the loopback address as well, for processes of this host.
     pub localhost_node_ports: bool,
+    /// Count the connections of each ServicePort, in nftables mode.
+    pub count_connections: bool,
     /// `masqueradeBit` of the mode's section, 0–31.
     pub masquerade_bit: u8,
     /// What there is for IPVS alone.

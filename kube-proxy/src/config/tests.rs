@@ -85,6 +85,7 @@ fn no_flags_at_all_mean_upstreams_defaults() {
         detect_local: DetectLocal::ClusterCidr { v4: None, v6: None },
         node_port_addresses: NodePorts::Primary,
         localhost_node_ports: true,
+        count_connections: false,
         ipvs: Ipvs::default(),
         masquerade_all: false,
         masquerade_bit: 14,
@@ -179,6 +180,10 @@ fn a_value_has_the_same_effect_from_a_flag_and_from_a_file() {
             "conntrack: {tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 1m, udpTimeout: 2s, udpStreamTimeout: 3s}",
         ),
         ("-v=4", "logging: {verbosity: 4}"),
+        (
+            "--nftables-count-connections",
+            "nftables: {countConnections: true}",
+        ),
     ];
     for (line, body) in table {
         let (flags, file) = (of_flags(line).unwrap(), of_file(body, "").unwrap());

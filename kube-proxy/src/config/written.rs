@@ -130,6 +130,7 @@ fn section(given: ModeSection, in_use: bool) -> ModeSection {
         masquerade_bit: given.masquerade_bit.or(Some(check::DEFAULT_MASQUERADE_BIT)),
         masquerade_all: given.masquerade_all.or(Some(false)),
         localhost_node_ports: given.localhost_node_ports,
+        count_connections: given.count_connections,
         sync_period: period_or(given.sync_period, unless_unused(check::DEFAULT_SYNC_PERIOD)),
         min_sync_period: period_or(
             given.min_sync_period,

@@ -11,13 +11,14 @@ mod retry;
 mod walk;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use self::listing::{Difference, Listing};
 use crate::config::{Config, Mode};
-use crate::model::object::{Family, ObjectName};
+use crate::model::object::{Family, ObjectName, Protocol};
 use crate::model::view::ServiceView;
 use crate::node;
 
@@ -61,6 +62,7 @@ pub fn open(config: &Config, host: Host) -> Box<dyn Dataplane> {
             masquerade_mark: 1 << config.masquerade_bit,
             local_traffic,
             localhost_node_ports: config.localhost_node_ports,
+            count_connections: config.count_connections,
             families,
             ..nftables::Config::default()
         })),
@@ -142,6 +144,30 @@ pub trait Dataplane {
     /// # Errors
     /// When the kernel cannot be read.
     fn differences(&mut self) -> Result<Vec<Difference>, CommitError>;
+
+    /// What reads how many connections each ServicePort got, where that is counted. To be called in the network
+    /// namespace that is programmed.
+    fn connections(&self) -> Option<ReadConnections> {
+        None
+    }
+}
+
+/// Reads the connections of all ServicePorts, on any thread.
+pub type ReadConnections = Box<dyn Fn() -> Vec<ConnectionCount> + Send + Sync>;
+
+/// The connections of one ServicePort in one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionCount {
+    /// The Service.
+    pub service: ObjectName,
+    /// Name of the port; empty when unnamed.
+    pub port_name: Arc<str>,
+    /// Protocol of the port.
+    pub protocol: Protocol,
+    /// Family of the addresses.
+    pub family: Family,
+    /// How many, since this program began to count.
+    pub count: u64,
 }
 
 /// A number that the kernel counts for a mode, read when somebody asks for it.

@@ -125,6 +125,9 @@ pub fn run(
     for KernelCounter { name, help, read } in dataplane.counters() {
         setup.metrics.read_at_scrape(name, help, read)?;
     }
+    if let Some(read) = dataplane.connections() {
+        setup.metrics.read_connections(read)?;
+    }
     let mut proxy = Proxy {
         setup,
         cluster,

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod about;
+mod connections;
 mod exposition;
 mod health_checks;
 mod iptables;

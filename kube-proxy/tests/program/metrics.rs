@@ -84,6 +84,7 @@ const TABLE: &[(&str, Kind, &[&str], When)] = &[
     ("kubeproxy_conflicting_addresses", Gauge, &[], Always),
     ("kubeproxy_manifests_broken", Gauge, &[], Always),
     ("kubeproxy_drift_total", Counter, &[], Always),
+    ("kubeproxy_service_connections_total", Counter, &["ip_family", "namespace", "port", "protocol", "service"], Sometimes),
 ];
 
 fn bounds(kind: Kind) -> BTreeSet<String> {

@@ -18,7 +18,7 @@ fn the_complete_file_is_read_as_what_it_was_written_from() {
         ("", ""),
         ("bindAddress: '::'", ""),
         (
-            "mode: nftables\nnftables: {masqueradeBit: 0, localhostNodePorts: false, syncPeriod: 90s}",
+            "mode: nftables\nnftables: {masqueradeBit: 0, localhostNodePorts: false, countConnections: true, syncPeriod: 90s}",
             "",
         ),
         (

@@ -19,6 +19,8 @@ pub struct Config {
     pub families: Vec<Family>,
     /// Serve node ports at the loopback address as well, for processes of this host.
     pub localhost_node_ports: bool,
+    /// Count the connections of each ServicePort.
+    pub count_connections: bool,
     /// IPVS picks the endpoints wherever all sources share a list; the tables do what else there is to do.
     pub beside_ipvs: bool,
     /// Name of the tables; another one than `kube-proxy` only where something else owns that.
@@ -33,6 +35,7 @@ impl Default for Config {
             local_traffic: [LocalTraffic::Unknown, LocalTraffic::Unknown],
             families: Family::ALL.to_vec(),
             localhost_node_ports: true,
+            count_connections: false,
             beside_ipvs: false,
             table: "kube-proxy".to_owned(),
         }

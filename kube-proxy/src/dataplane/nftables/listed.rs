@@ -6,8 +6,8 @@ use nix::errno::Errno;
 
 use super::encode::{MessageType, request};
 use super::entry::{
-    NFTA_DATA_VALUE, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY,
-    NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA,
+    NFTA_DATA_VALUE, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_FLAGS,
+    NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA,
 };
 use super::expr::{NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE};
 use super::transaction::{NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE};
@@ -16,6 +16,8 @@ use crate::netlink::{Socket, attributes, flag};
 
 /// `nfgenmsg`, which begins the body of nf_tables' messages.
 const NFGENMSG: usize = 4;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_COUNTER_PACKETS: u16 = 2;
 /// How often a list is begun anew because other transactions came in between.
 const ATTEMPTS: usize = 8;
 const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
@@ -43,6 +45,8 @@ pub(super) struct Element {
     pub(super) verdict: String,
     /// The comment; empty if there is none.
     pub(super) comment: String,
+    /// How many packets were looked up in it, where that is counted.
+    pub(super) packets: u64,
 }
 
 impl Element {
@@ -55,7 +59,11 @@ impl Element {
         };
         let flags = find(element, NFTA_SET_ELEM_FLAGS).and_then(|flags| flags.first_chunk());
         let data = find(element, NFTA_SET_ELEM_DATA).unwrap_or_default();
+        // The one expression that an element of ours can have is a counter.
+        let counter = find(element, NFTA_SET_ELEM_EXPR).and_then(|counter| find(counter, NFTA_EXPR_DATA));
+        let packets = counter.and_then(|counter| find(counter, NFTA_COUNTER_PACKETS)?.first_chunk().copied());
         Self {
+            packets: packets.map_or(0, u64::from_be_bytes),
             key: value(NFTA_SET_ELEM_KEY).unwrap_or_default(),
             value: value(NFTA_SET_ELEM_DATA).unwrap_or_default(),
             timeout: time(NFTA_SET_ELEM_TIMEOUT).unwrap_or_default(),

@@ -141,7 +141,7 @@ fn client(element: &Element, family: Family) -> Option<(IpAddr, u32)> {
 }
 
 /// The rest of a key or value: fields, each padded to a register.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
     fn field<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
@@ -150,20 +150,20 @@ impl<'a> Fields<'a> {
         Some(field)
     }
 
-    fn address(&mut self, family: Family) -> Option<IpAddr> {
+    pub(super) fn address(&mut self, family: Family) -> Option<IpAddr> {
         Some(match family {
             Family::V4 => IpAddr::from(*self.field::<4>()?),
             Family::V6 => IpAddr::from(*self.field::<16>()?),
         })
     }
 
-    fn protocol(&mut self) -> Option<Protocol> {
+    pub(super) fn protocol(&mut self) -> Option<Protocol> {
         let [number, ..] = *self.field::<4>()?;
         let mut all = Protocol::ALL.into_iter();
         all.find(|known| known.number() == number)
     }
 
-    fn port(&mut self) -> Option<u16> {
+    pub(super) fn port(&mut self) -> Option<u16> {
         let [high, low, ..] = *self.field::<4>()?;
         Some(u16::from_be_bytes([high, low]))
     }

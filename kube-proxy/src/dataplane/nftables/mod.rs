@@ -44,6 +44,7 @@ mod affinity;
 mod apply;
 mod chain;
 mod config;
+mod connections;
 mod constant;
 mod encode;
 mod entry;
@@ -80,6 +81,7 @@ use ipnet::IpNet;
 use self::affinity::Groups;
 pub use self::config::Config;
 use self::config::NodePorts;
+use self::connections::Connections;
 pub(super) use self::entry::{Backend, Destination, Frontend};
 use self::entry::{Key, Value};
 pub(super) use self::iptables::remove_chains;
@@ -88,7 +90,7 @@ pub(super) use self::memory::node_ports;
 use self::pending::Pending;
 pub(super) use self::takeover::remove_tables;
 use super::listing::{Difference, Listing};
-use super::{CommitError, CommitReport, Dataplane, NodePortAddresses};
+use super::{CommitError, CommitReport, Dataplane, NodePortAddresses, ReadConnections};
 use crate::model::ledger::Ledger;
 use crate::model::object::{Family, ObjectName};
 use crate::model::view::ServiceView;
@@ -104,12 +106,16 @@ pub struct Nftables {
     in_force: bool,
     pending: Pending,
     kernel: Kernel,
+    /// Where they are counted.
+    connections: Option<Connections>,
 }
 
 impl Nftables {
     /// A dataplane without Services. Touches nothing.
     pub fn new(config: Config) -> Self {
+        let connections = || Connections::new(&config.table, &config.families);
         Self {
+            connections: config.count_connections.then(connections),
             config,
             node_ports: NodePorts::default(),
             groups: Groups::default(),
@@ -138,6 +144,9 @@ impl Nftables {
 
 impl Dataplane for Nftables {
     fn update(&mut self, service: &ObjectName, view: Option<&ServiceView>) {
+        if let Some(connections) = &self.connections {
+            connections.update(service, view);
+        }
         let groups = self.groups.of(service, view);
         let entries = view.map_or_else(Vec::new, |view| {
             let wanted = self.ledger.wanted_by(service);
@@ -184,5 +193,9 @@ impl Dataplane for Nftables {
 
     fn differences(&mut self) -> Result<Vec<Difference>, CommitError> {
         self.compared()
+    }
+
+    fn connections(&self) -> Option<ReadConnections> {
+        self.connections.as_ref().map(Connections::reader)
     }
 }

@@ -193,8 +193,13 @@ impl Object {
         }
     }
 
-    /// Writes the declaration, all but the table.
-    pub(super) fn declare(self, layout: &Layout, message: &mut Attributes<'_>) {
+    /// Every first packet of a connection to a Service is looked up in it once.
+    fn is_asked_once(self) -> bool {
+        matches!(self, Self::ServiceIps | Self::ServiceNodePorts)
+    }
+
+    /// Writes the declaration, all but the table. `counted`: elements count connections, in the maps that can tell.
+    pub(super) fn declare(self, layout: &Layout, counted: bool, message: &mut Attributes<'_>) {
         message.string(NFTA_SET_NAME, self.name());
         let mut flags = 0;
         if self.carries() != Carries::Nothing {
@@ -232,6 +237,9 @@ impl Object {
             message.nested(9, |description| description.be32(1, MOST_REMEMBERED));
         }
         message.be32(10, self as u32 + 1);
+        if counted && self.is_asked_once() {
+            message.nested(17, |expression| expression.string(1, "counter"));
+        }
         message.written(13, |data| self.describe(layout, data));
     }
 

@@ -33,7 +33,7 @@ impl Config {
         let mut transaction = Transaction::new(TABLE);
         for &family in &self.families {
             transaction.table(family);
-            transaction.sets(family);
+            transaction.sets(family, self.count_connections);
             let rules = self.rules(family);
             let node_ports = NodePortRules {
                 on_all: true,

@@ -249,7 +249,7 @@ impl<'a> Takeover<'a> {
     /// The sets, the chains that are always there, and those that these changes need.
     fn structure(&self, transaction: &mut Transaction<'_>, included: &[usize]) {
         for &family in &self.config.families {
-            transaction.sets(family);
+            transaction.sets(family, self.config.count_connections);
             let node_ports = self.node_ports.rules(family);
             for chain in self.config.rules(family).constant_chains(node_ports) {
                 transaction.chain(family, &chain);

@@ -99,13 +99,13 @@ impl<'a> Transaction<'a> {
     }
 
     /// Makes all sets and maps, empty.
-    pub(super) fn sets(&mut self, family: Family) {
+    pub(super) fn sets(&mut self, family: Family, counted: bool) {
         let table = self.table;
         for object in Object::ALL {
             self.batch
                 .message(MessageType::NewSet, family, flag::CREATE, |message| {
                     message.string(NFTA_SET_TABLE, table);
-                    object.declare(Layout::of(family), message);
+                    object.declare(Layout::of(family), counted, message);
                 });
         }
     }

@@ -47,7 +47,7 @@ fn with_numgen() -> Sealed {
     let mut transaction = Transaction::new("kube-proxy");
     let config = config();
     transaction.table(Family::V4);
-    transaction.sets(Family::V4);
+    transaction.sets(Family::V4, false);
     let chain = Chain::Endpoints {
         reach: Reach::Address,
         list: EndpointList::Cluster,
@@ -96,7 +96,7 @@ fn an_expression_that_the_kernel_lacks_is_named_with_its_option() {
 fn what_the_kernel_lacks_is_named_by_what_was_asked_of_it() {
     let mut transaction = Transaction::new("kube-proxy");
     transaction.table(Family::V6);
-    transaction.sets(Family::V4);
+    transaction.sets(Family::V4, false);
     let config = config();
     let rules = config.rules(Family::V4);
     for chain in rules.base_chains(NodePorts::default().rules(Family::V4)) {

@@ -70,7 +70,7 @@ pub(super) enum Verdict {
 impl Set {
     /// The set as it is declared, empty.
     pub(super) fn declared(object: Object, layout: &Layout) -> anyhow::Result<Self> {
-        let message = encoded(layout, |message| object.declare(layout, message));
+        let message = encoded(layout, |message| object.declare(layout, false, message));
         let number = |kind| number(&message, kind);
         let flags = number(3).unwrap_or(0);
         let carries = match (flags & NFT_SET_MAP != 0, number(6)) {
