@@ -152,6 +152,8 @@ async fn work(flags: &Flags, loaded: Loaded, levels: Levels) -> anyhow::Result<E
     let Loaded { config, file, .. } = loaded;
     let node_name: Arc<str> = node::name(config.hostname_override.as_deref())?.into();
     node::set_oom_score_adj(config.oom_score_adj);
+    // Before any file is read: one that cannot be read later is better not read now.
+    let remove_others = initialise(&config)?;
     let metrics = Arc::new(Metrics::new()?);
     metrics.set_features(&config.features.all())?;
     let source = Source::new(&config.source, &node_name, Arc::clone(&metrics))?;
@@ -164,7 +166,6 @@ async fn work(flags: &Flags, loaded: Loaded, levels: Levels) -> anyhow::Result<E
     recorder.started(config.mode);
     let (health_checks, checks) = server::health_checks();
     let status = Arc::new(Status::new(&config, &node_name, Arc::clone(&health)));
-    let remove_others = initialise(&config)?;
     let setup = Setup {
         config: config.clone(),
         node_name,

@@ -153,9 +153,9 @@ impl Serialize for Period {
     }
 }
 
-/// A short number, which is another one in more digits, as its short self.
+/// A short number, which is another one in more digits, as its short self: 5 and not 5.0, as Go writes it.
 fn shortest<S: Serializer>(number: &Option<f32>, serializer: S) -> Result<S::Ok, S::Error> {
-    let number: Option<f64> = number.and_then(|number| number.to_string().parse().ok());
+    let number: Option<Value> = number.and_then(|number| number.to_string().parse().ok());
     number.serialize(serializer)
 }
 

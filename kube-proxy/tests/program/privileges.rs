@@ -1,7 +1,7 @@
 //! What the program keeps of its privileges, and that it works with what it keeps.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 
 use lab::net::Namespace;
 
@@ -186,4 +186,22 @@ fn after_init_only_another_user_than_root_needs_cap_net_admin_alone() {
     let (code, log) = refused.ends();
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("kube-proxy needs CAP_NET_ADMIN"), "{log}");
+}
+
+#[test]
+fn a_file_that_only_a_privilege_could_read_is_refused_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = dir.path().join("kubeconfig");
+    fs::write(&kubeconfig, "").unwrap();
+    fs::set_permissions(&kubeconfig, fs::Permissions::from_mode(0o600)).unwrap();
+    chown(&kubeconfig, Some(NOBODY.parse().unwrap()), None).unwrap();
+    let namespace = Namespace::create("unreadable").unwrap();
+    let argument = format!("--kubeconfig={}", kubeconfig.display());
+    let (code, log) = Proxy::start(&namespace, &["--proxy-mode=nftables", &argument]).ends();
+    assert_eq!(code, Some(1), "{log}");
+    let words = format!(
+        "\"command failed\" err=\"cannot read kubeconfig {}",
+        kubeconfig.display()
+    );
+    assert!(log.contains(&words) && log.contains("ermission denied"), "{log}");
 }

@@ -104,3 +104,24 @@ fn durations_are_written_as_go_writes_them() {
         assert_eq!(duration::parse_duration(text), Some(Duration::from_nanos(nanos)));
     }
 }
+
+#[test]
+fn what_is_in_effect_is_told_as_upstream_tells_it() {
+    let body = "clientConnection: {kubeconfig: /var/lib/kube-proxy/kubeconfig.conf}\nmode: nftables\n\
+                clusterCIDR: '10.244.0.0/16,fd00:10:244::/48'\nconntrack: {maxPerCore: 0, min: 0, \
+                tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}\n";
+    let ours = of_file(body, "--hostname-override=node-1")
+        .unwrap()
+        .in_effect()
+        .unwrap();
+    let theirs: Value = serde_json::from_str(include_str!("../testdata/configz.json")).unwrap();
+    let theirs = &theirs["kubeproxy.config.k8s.io"];
+    for (field, value) in theirs.as_object().unwrap() {
+        assert_eq!(ours.get(field), Some(value), "{field}");
+    }
+    assert_eq!(
+        ours.as_object().unwrap().len(),
+        theirs.as_object().unwrap().len(),
+        "{ours}"
+    );
+}
