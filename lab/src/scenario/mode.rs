@@ -139,7 +139,8 @@ impl Mode {
             ],
             Self::Ipvs => &[
                 &["nft", "list", "ruleset"],
-                &["cat", "/proc/net/ip_vs", "/proc/net/ip_vs_conn"],
+                &["ipvsadm", "--list", "--numeric"],
+                &["ipvsadm", "--list", "--numeric", "--connection"],
                 &["ip", "address", "show", "dev", "kube-ipvs0"],
             ],
             Self::IptablesLegacy => &[
