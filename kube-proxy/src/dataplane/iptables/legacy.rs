@@ -11,6 +11,11 @@ use crate::dataplane::leftovers::chains::{MARK_MASQ, is_entered_by_kube_proxy, i
 use crate::dataplane::leftovers::{LeftoverError, Removed};
 use crate::model::object::Family;
 
+/// Whether somebody, and so perhaps a kube-proxy, uses the tables of the legacy variant in a family.
+pub(in crate::dataplane) fn uses_legacy_tables(family: Family) -> bool {
+    !kernel::tables(family).is_empty()
+}
+
 /// Removes the chains of kube-proxy from the tables of the legacy variant in a family.
 ///
 /// # Errors

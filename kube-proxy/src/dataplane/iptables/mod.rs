@@ -56,7 +56,7 @@ use self::changed::Changed;
 use self::counters::{Counted, Counters};
 use self::entry::{Key, Shared, Table, Value};
 use self::fixed::Fixed;
-pub(super) use self::legacy::remove_chains;
+pub(super) use self::legacy::{remove_chains, uses_legacy_tables};
 use self::plan::Node;
 use self::tally::Tally;
 use self::tools::Tools;

@@ -16,7 +16,7 @@ use super::message;
 use super::steps::{Step, after, steps};
 use super::sysctl;
 use crate::dataplane::retry::Retry;
-use crate::dataplane::{CommitError, CommitReport, Refusal};
+use crate::dataplane::{CommitError, CommitReport, Refusal, iptables, nftables};
 use crate::model::object::Family;
 use crate::netlink::Failure;
 
@@ -67,6 +67,7 @@ impl Ipvs {
     fn begin(&mut self) -> Result<Kernel, CommitError> {
         let mut kernel = Kernel::open()?;
         sysctl::set(&self.config);
+        kernel.takes_over = kernel.device.is_there() || is_served()?;
         let made = kernel.device.make();
         made.map_err(|errno| failed(&format!("make the device {}", DEVICE), errno))?;
         self.set_timeouts(&mut kernel)?;
@@ -121,12 +122,19 @@ impl Ipvs {
             }
         }
         self.settle(kernel, false, now, report)?;
-        self.add_addresses(kernel, now, report)?;
+        // IPVS sees a packet once its address is there. One that no rule masquerades begins a connection that will
+        // never be answered; but where rules of a predecessor still serve, the new ones count on the addresses.
+        if kernel.takes_over {
+            self.add_addresses(kernel, now, report)?;
+        }
+        self.guard_addresses(kernel);
         let rules = self.rules.commit_at(now)?;
         report.messages += rules.messages;
         report.refused.extend(rules.refused);
         report.refused_now = rules.refused_now;
         report.again_after = rules.again_after;
+        self.add_addresses(kernel, now, report)?;
+        kernel.takes_over = false;
         self.settle(kernel, true, now, report)?;
         self.look(kernel, now, report)?;
         self.remove_addresses(kernel, report)?;
@@ -261,6 +269,12 @@ impl Ipvs {
             });
         }
     }
+}
+
+/// Whether this node may have rules by which a predecessor serves, in any mode but this one.
+fn is_served() -> Result<bool, CommitError> {
+    let by_iptables = |family| nftables::has_chains(family) || iptables::uses_legacy_tables(family);
+    Ok(nftables::node_ports()?.is_some() || Family::ALL.into_iter().any(by_iptables))
 }
 
 /// What a complaint of the kernel about a step means.

@@ -57,6 +57,11 @@ impl Device {
         Ok(Self { socket, index })
     }
 
+    /// Whether it was there when it was last looked for.
+    pub(super) fn is_there(&self) -> bool {
+        self.index.is_some()
+    }
+
     /// Makes the device unless it is there. It stays down: its addresses are this node's all the same, and IPv6 gives
     /// it none of its own.
     pub(super) fn make(&mut self) -> Result<(), Errno> {

@@ -21,6 +21,8 @@ pub(super) struct Kernel {
     /// Virtual servers and addresses that are there. Those of others are not among them.
     pub(super) servers: HashMap<At, Held>,
     pub(super) addresses: BTreeSet<IpAddr>,
+    /// A predecessor may serve until the first commit.
+    pub(super) takes_over: bool,
 }
 
 impl Kernel {
@@ -33,6 +35,7 @@ impl Kernel {
             device,
             servers: HashMap::new(),
             addresses: BTreeSet::new(),
+            takes_over: false,
         })
     }
 

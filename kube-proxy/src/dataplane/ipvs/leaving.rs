@@ -129,15 +129,18 @@ impl Ipvs {
         if !missing.is_empty() {
             self.add(kernel, &missing, now, report)?;
         }
-        for ip in self.moved.addresses.clone() {
-            if kernel.addresses.contains(&ip) {
-                self.refused.remove(&Thing::Address(ip));
-            }
-            // As long as it is on the device, whether it is still wanted there or not.
+        for ip in self.moved.addresses.intersection(&kernel.addresses) {
+            self.refused.remove(&Thing::Address(*ip));
+        }
+        Ok(())
+    }
+
+    /// Has the rules guard addresses as long as they are on the device, whether they are still wanted there or not.
+    pub(super) fn guard_addresses(&mut self, kernel: &Kernel) {
+        for &ip in &self.moved.addresses {
             let there = kernel.addresses.contains(&ip) && !self.desired.is_local(ip);
             self.rules.guard(ip, there || self.desired.has_address(ip));
         }
-        Ok(())
     }
 
     fn add(

@@ -44,6 +44,13 @@ struct Chain {
     is_base: bool,
 }
 
+/// Whether kube-proxy may have chains in the tables that iptables uses in a family.
+pub(in crate::dataplane) fn has_chains(family: Family) -> bool {
+    let is_ours = |chain: &Chain| is_of_kube_proxy(&chain.table, &chain.name);
+    let chains = Socket::open().and_then(|socket| Removal { socket, family }.chains());
+    chains.is_ok_and(|chains| chains.iter().any(is_ours))
+}
+
 /// Removes the chains of kube-proxy from the tables that iptables uses in a family.
 ///
 /// # Errors

@@ -84,7 +84,7 @@ use self::config::NodePorts;
 use self::connections::Connections;
 pub(super) use self::entry::{Backend, Destination, Frontend};
 use self::entry::{Key, Value};
-pub(super) use self::iptables::remove_chains;
+pub(super) use self::iptables::{has_chains, remove_chains};
 use self::kernel::Kernel;
 pub(super) use self::memory::node_ports;
 use self::pending::Pending;
