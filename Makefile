@@ -1,10 +1,12 @@
 # The commands that README names. Each installs what it needs.
 
 CARGO ?= cargo
-# Programs that tests and the demo start, and Debian's packages that hold them.
+# Programs that the demo and the tests start, and Debian's packages that hold them.
 PROGRAMS = cc=gcc ip=iproute2 nft=nftables iptables-nft=iptables iptables-legacy=iptables curl=curl setpriv=util-linux
+# Those that the tests start besides, most of them in guests with another kernel.
+TEST_PROGRAMS = qemu-system-x86_64=qemu-system-x86 modprobe=kmod ipvsadm=ipvsadm ipset=ipset
 
-.PHONY: demo test lint deny bench kernel manifests image build packages
+.PHONY: demo test lint deny bench manifests image build packages
 
 # The main job, live: two nodes, a Service, real requests. KEEP=1 leaves the lab up.
 demo: build
@@ -12,6 +14,8 @@ demo: build
 
 # Everything that can fail: unit, property, API and packet tests. Needs root (network namespaces).
 test: packages
+	@tools/packages $(TEST_PROGRAMS)
+	tools/kernel
 	tools/test
 
 lint:
@@ -28,11 +32,6 @@ bench: build
 	$(CARGO) build --locked --release -p kube-proxy --example dataplane_cost
 	target/release/lab bench programming --kube-proxy target/release/kube-proxy \
 		$(if $(MODE),--mode $(MODE)) $(if $(AGAINST),--against $(AGAINST))
-
-# What `lab kernel` needs to run something on Debian's kernel, in a machine that QEMU emulates.
-kernel:
-	@tools/packages qemu-system-x86_64=qemu-system-x86 modprobe=kmod
-	tools/kernel
 
 # What is in deploy/, as far as it can be checked without a cluster.
 manifests: build

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use lab::scenario::{Play, Player, folder, plays};
+use lab::scenario::{Play, Player, folder, leave_out_impossible, plays};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> ExitCode {
@@ -13,13 +13,14 @@ fn main() -> ExitCode {
         program: PathBuf::from(env!("CARGO_BIN_EXE_kube-proxy")),
         on_failure: None,
     };
-    let plays = match plays(folder(), None) {
+    let mut plays = match plays(folder(), None) {
         Ok(plays) => plays,
         Err(error) => {
             eprintln!("{error:#}");
             return ExitCode::FAILURE;
         }
     };
+    leave_out_impossible(&mut plays);
     let trial = |play: Play| {
         let player = player.clone();
         Trial::test(play.name(), move || {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use lab::scenario::file::SourceKind;
-use lab::scenario::{Player, folder, plays};
+use lab::scenario::{Player, folder, leave_out_impossible, plays};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -47,6 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    leave_out_impossible(&mut plays);
     let player = Player {
         program: super::kube_proxy(arguments.kube_proxy.as_ref())?,
         on_failure: arguments.pause.then_some(pause),

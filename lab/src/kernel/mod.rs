@@ -18,6 +18,8 @@ mod guest;
 mod image;
 pub mod init;
 mod modules;
+pub mod round;
 
 pub use guest::{End, Guest};
 pub use image::Kernel;
+pub use round::Round;

@@ -87,8 +87,7 @@ pub fn folder() -> &'static Path {
 }
 
 /// All plays of a folder's scenarios, in order of name. Where the source does not matter, it is the given one; a
-/// scenario for another source only is left out if one is given. A mode that this kernel cannot have is left out, and
-/// standard error told so.
+/// scenario for another source only is left out if one is given.
 ///
 /// # Errors
 /// When the folder or a file cannot be read as what it should be.
@@ -114,6 +113,11 @@ pub fn plays(folder: &Path, source: Option<SourceKind>) -> Result<Vec<Play>> {
             source: scenario.source.or(source).unwrap_or_default(),
         }));
     }
+    Ok(plays)
+}
+
+/// Leaves out those in a mode that this kernel cannot have, and tells standard error so.
+pub fn leave_out_impossible(plays: &mut Vec<Play>) {
     let asked = plays.len();
     plays.retain(|play| play.mode.is_possible());
     if plays.len() < asked {
@@ -124,5 +128,4 @@ pub fn plays(folder: &Path, source: Option<SourceKind>) -> Result<Vec<Play>> {
             "no /proc/net/ip_vs: IPVS is not in this kernel, or not loaded",
         );
     }
-    Ok(plays)
 }

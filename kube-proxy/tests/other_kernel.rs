@@ -1,0 +1,156 @@
+//! Plays scenarios on the kernel of Debian's release (6.1 in Debian 12), emulated: those of the IPVS mode, which few
+//! machines' own kernel has, those of the other modes that touch different parts of a kernel, and SCTP with real
+//! associations. One test each, named as in `scenarios.rs`. They need root, and what `tools/kernel` fetches, and fail
+//! without.
+//!
+//! An instruction costs twenty times as much there. So in the other modes each kind of rule, of map and of netlink
+//! message is met once; the scenarios by themselves are proved where they run fast.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use lab::kernel::{Round, init, round};
+use lab::scenario::{folder, plays};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+const KUBE_PROXY: &str = env!("CARGO_BIN_EXE_kube-proxy");
+/// The first argument of this program inside.
+const INSIDE: &str = "inside-a-guest";
+
+/// What is played: scenario, modes, and families, of which different ones are chosen where the rules do not differ.
+/// The comments say for what scenarios are here.
+const CHOSEN: &[(&str, &str)] = &[
+    // Random choice, or by turns; masquerading; hairpins.
+    ("cluster-ip-tcp", "nftables::ipv4 iptables::ipv6 iptables-legacy::ipv4 ipvs::ipv4"),
+    ("cluster-ip-udp", "ipvs::ipv6"),
+    // Real associations through NAT, and conntrack's opinion of them.
+    ("cluster-ip-sctp", "nftables::ipv6 iptables::ipv4 ipvs::ipv6"),
+    ("node-port-sctp", "ipvs::ipv4"),
+    // IPVS: schedulers, weights, flags.
+    ("ipvs-scheduler", "ipvs::ipv6"),
+    ("ipvs-schedulers", "ipvs::ipv4"),
+    ("ipvs-weights", "ipvs::ipv6"),
+    // Memory of clients: dynamic maps with timeouts; xt_recent; persistence.
+    ("session-affinity", "nftables::ipv4 iptables::ipv6 iptables-legacy::ipv4 ipvs::ipv6"),
+    // What a predecessor remembered is read from the kernel, or was there all the time.
+    ("session-affinity-restart", "nftables::ipv6 ipvs::ipv4"),
+    // Intervals in concatenations.
+    ("source-ranges", "nftables::ipv6 iptables::ipv4 iptables-legacy::ipv6 ipvs::ipv4"),
+    ("source-ranges-changed", "ipvs::ipv6"),
+    ("source-ranges-node", "ipvs::ipv4"),
+    // Marks, packet priorities, second lookups; in IPVS mode, who does not go by its list.
+    ("external-traffic-policy-local", "nftables::ipv4 iptables::ipv6 ipvs::ipv4"),
+    ("external-traffic-policy-local-no-local-endpoints", "ipvs::ipv6"),
+    ("internal-traffic-policy-local-no-local-endpoints", "ipvs::ipv4"),
+    ("both-traffic-policies-local", "ipvs::ipv6"),
+    ("traffic-policies-changed", "ipvs::ipv4"),
+    ("terminating-endpoints-external-traffic-policy-local", "ipvs::ipv4"),
+    // Interval sets that change, with elements that overlap.
+    ("service-cidr-changed", "nftables::ipv4 ipvs::ipv6"),
+    ("unallocated-cluster-ip", "ipvs::ipv4"),
+    // Addresses that the kernel reports; all protocols; in IPVS mode, those of kube-ipvs0 are not among them.
+    ("node-port-addresses-at-run-time", "nftables::ipv6 iptables::ipv4 ipvs::ipv4"),
+    ("node-port", "ipvs::ipv6"),
+    ("node-port-primary-address", "ipvs::ipv4"),
+    ("node-port-changed", "ipvs::ipv4"),
+    ("external-ip", "ipvs::ipv6"),
+    ("external-ip-shared", "ipvs::ipv4"),
+    ("load-balancer-ip", "ipvs::ipv4"),
+    ("type-changed", "ipvs::ipv6"),
+    ("dual-stack", "ipvs::ipv4"),
+    // The loopback address: rewriting before conntrack; route_localnet.
+    ("node-port-localhost", "nftables::ipv4 iptables::ipv4"),
+    ("node-port-localhost-ipv6", "iptables::ipv6"),
+    // Refusals by every protocol; verdict maps without a verdict; what IPVS did not take.
+    ("no-endpoints", "nftables::ipv4 iptables::ipv6 ipvs::ipv4"),
+    ("undefined-port", "nftables::ipv6 ipvs::ipv6"),
+    ("cluster-ip-host-ports", "ipvs::ipv4"),
+    ("ports-changed", "ipvs::ipv6"),
+    // Names of interfaces, with and without wildcards; physdev.
+    ("detect-local-interface-prefix", "nftables::ipv4 iptables::ipv4 ipvs::ipv4"),
+    ("detect-local-nothing", "ipvs::ipv6"),
+    // Conntrack's netlink: filtered dumps, deletions by id. Connections of IPVS, which conntrack shares.
+    ("udp-endpoint-gone", "nftables::ipv4 iptables::ipv6 ipvs::ipv4"),
+    ("udp-endpoint-terminates", "ipvs::ipv6"),
+    ("udp-service-deleted", "ipvs::ipv4"),
+    ("established-connections", "ipvs::ipv6"),
+    ("rolling-update", "ipvs::ipv4"),
+    // Rules that replace rules in one transaction, ours and upstream's; virtual servers that are taken over.
+    ("restart", "nftables::ipv6 iptables-legacy::ipv4 ipvs::ipv4"),
+    ("takeover-from-upstream", "nftables::ipv4"),
+    ("takeover-from-upstream-ipvs", "ipvs::ipv4"),
+    ("mode-changed-ipvs", "ipvs::ipv6"),
+];
+
+fn main() -> ExitCode {
+    init::enter();
+    let given: Vec<_> = std::env::args().skip(1).collect();
+    if let Some((first, names)) = given.split_first()
+        && first == INSIDE
+    {
+        return round::play(names, Path::new(KUBE_PROXY)).unwrap_or_else(|error| {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        });
+    }
+    let arguments = Arguments::from_args();
+    let known: HashSet<String> = match plays(folder(), None) {
+        Ok(plays) => plays.iter().map(|play| play.name()).collect(),
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let names = chosen();
+    let selected = names.iter().filter(|name| selects(&arguments, name));
+    let selected: Arc<[String]> = selected.filter(|name| known.contains(*name)).cloned().collect();
+    let trial = |name: String| {
+        let (selected, is_known) = (Arc::clone(&selected), known.contains(&name));
+        Trial::test(name.clone(), move || {
+            if !is_known {
+                return Err(Failed::from("there is no play of this name in lab/scenarios"));
+            }
+            let result = match round_of(&selected) {
+                Ok(round) => round.result(&name),
+                Err(error) => Err(error.clone()),
+            };
+            result.map_err(Failed::from)
+        })
+    };
+    let trials = names.into_iter().map(trial).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The guests, which all tests share. Booted when the first test wants a result: a list of the tests needs none.
+fn round_of(names: &[String]) -> &'static Result<Round, String> {
+    static ROUND: OnceLock<Result<Round, String>> = OnceLock::new();
+    ROUND.get_or_init(|| {
+        let guests = thread::available_parallelism().map_or(1, usize::from).min(2);
+        let round = Round::start(names, guests, Path::new(KUBE_PROXY), INSIDE);
+        round.map_err(|error| format!("{error:#}"))
+    })
+}
+
+/// The names of all chosen plays.
+fn chosen() -> Vec<String> {
+    let plays = CHOSEN.iter().flat_map(|(file, modes)| {
+        let modes = modes.split(' ');
+        modes.map(move |mode| format!("{file}::{mode}"))
+    });
+    plays.collect()
+}
+
+/// Whether the command line selects a test, as libtest-mimic will judge it.
+fn selects(arguments: &Arguments, name: &str) -> bool {
+    let matches = |text: &String| {
+        if arguments.exact {
+            name == text
+        } else {
+            name.contains(text.as_str())
+        }
+    };
+    arguments.filter.as_ref().is_none_or(matches) && !arguments.skip.iter().any(matches)
+}
