@@ -24,7 +24,10 @@ const INSIDE: &str = "inside-a-guest";
 /// The comments say for what scenarios are here.
 const CHOSEN: &[(&str, &str)] = &[
     // Random choice, or by turns; masquerading; hairpins.
-    ("cluster-ip-tcp", "nftables::ipv4 iptables::ipv6 iptables-legacy::ipv4 ipvs::ipv4"),
+    (
+        "cluster-ip-tcp",
+        "nftables::ipv4 iptables::ipv6 iptables-legacy::ipv4 ipvs::ipv4",
+    ),
     ("cluster-ip-udp", "ipvs::ipv6"),
     // Real associations through NAT, and conntrack's opinion of them.
     ("cluster-ip-sctp", "nftables::ipv6 iptables::ipv4 ipvs::ipv6"),
@@ -34,25 +37,40 @@ const CHOSEN: &[(&str, &str)] = &[
     ("ipvs-schedulers", "ipvs::ipv4"),
     ("ipvs-weights", "ipvs::ipv6"),
     // Memory of clients: dynamic maps with timeouts; xt_recent; persistence.
-    ("session-affinity", "nftables::ipv4 iptables::ipv6 iptables-legacy::ipv4 ipvs::ipv6"),
+    (
+        "session-affinity",
+        "nftables::ipv4 iptables::ipv6 iptables-legacy::ipv4 ipvs::ipv6",
+    ),
     // What a predecessor remembered is read from the kernel, or was there all the time.
     ("session-affinity-restart", "nftables::ipv6 ipvs::ipv4"),
     // Intervals in concatenations.
-    ("source-ranges", "nftables::ipv6 iptables::ipv4 iptables-legacy::ipv6 ipvs::ipv4"),
+    (
+        "source-ranges",
+        "nftables::ipv6 iptables::ipv4 iptables-legacy::ipv6 ipvs::ipv4",
+    ),
     ("source-ranges-changed", "ipvs::ipv6"),
     ("source-ranges-node", "ipvs::ipv4"),
     // Marks, packet priorities, second lookups; in IPVS mode, who does not go by its list.
-    ("external-traffic-policy-local", "nftables::ipv4 iptables::ipv6 ipvs::ipv4"),
+    (
+        "external-traffic-policy-local",
+        "nftables::ipv4 iptables::ipv6 ipvs::ipv4",
+    ),
     ("external-traffic-policy-local-no-local-endpoints", "ipvs::ipv6"),
     ("internal-traffic-policy-local-no-local-endpoints", "ipvs::ipv4"),
     ("both-traffic-policies-local", "ipvs::ipv6"),
     ("traffic-policies-changed", "ipvs::ipv4"),
-    ("terminating-endpoints-external-traffic-policy-local", "ipvs::ipv4"),
+    (
+        "terminating-endpoints-external-traffic-policy-local",
+        "ipvs::ipv4",
+    ),
     // Interval sets that change, with elements that overlap.
     ("service-cidr-changed", "nftables::ipv4 ipvs::ipv6"),
     ("unallocated-cluster-ip", "ipvs::ipv4"),
     // Addresses that the kernel reports; all protocols; in IPVS mode, those of kube-ipvs0 are not among them.
-    ("node-port-addresses-at-run-time", "nftables::ipv6 iptables::ipv4 ipvs::ipv4"),
+    (
+        "node-port-addresses-at-run-time",
+        "nftables::ipv6 iptables::ipv4 ipvs::ipv4",
+    ),
     ("node-port", "ipvs::ipv6"),
     ("node-port-primary-address", "ipvs::ipv4"),
     ("node-port-changed", "ipvs::ipv4"),
@@ -70,7 +88,10 @@ const CHOSEN: &[(&str, &str)] = &[
     ("cluster-ip-host-ports", "ipvs::ipv4"),
     ("ports-changed", "ipvs::ipv6"),
     // Names of interfaces, with and without wildcards; physdev.
-    ("detect-local-interface-prefix", "nftables::ipv4 iptables::ipv4 ipvs::ipv4"),
+    (
+        "detect-local-interface-prefix",
+        "nftables::ipv4 iptables::ipv4 ipvs::ipv4",
+    ),
     ("detect-local-nothing", "ipvs::ipv6"),
     // Conntrack's netlink: filtered dumps, deletions by id. Connections of IPVS, which conntrack shares.
     ("udp-endpoint-gone", "nftables::ipv4 iptables::ipv6 ipvs::ipv4"),

@@ -58,7 +58,7 @@ impl Round {
             };
             let (shared, inside) = (Arc::clone(&shared), inside.to_owned());
             let boot = move |names: &[String], heard: &mut dyn FnMut(&str)| {
-                let arguments = [&[inside.clone()], names].concat();
+                let arguments = [std::slice::from_ref(&inside), names].concat();
                 let guest = Guest {
                     arguments,
                     ..guest.clone()
@@ -187,7 +187,11 @@ mod tests {
         let mut results = BTreeMap::new();
         play_all(
             share,
-            |names, heard| guest(&names.concat(), &mut |said| heard(&serde_json::to_string(&said).unwrap())),
+            |names, heard| {
+                guest(&names.concat(), &mut |said| {
+                    heard(&serde_json::to_string(&said).unwrap());
+                })
+            },
             |name, result| {
                 let text = result.map_or_else(|error| error, |()| "ok".to_owned());
                 assert_eq!(results.insert(name, text), None, "told twice");
@@ -228,9 +232,15 @@ mod tests {
         assert_eq!(boots, ["abcde", "cde", "e"]);
         let of = |name: &str| results[name].as_str();
         assert_eq!((of("a"), of("e")), ("ok", "ok"));
-        assert_eq!(of("b"), "this was under way when the guest's program ended with 101");
+        assert_eq!(
+            of("b"),
+            "this was under way when the guest's program ended with 101"
+        );
         assert_eq!(of("c"), "after 1.0 s: no answer");
-        assert_eq!(of("d"), "this was under way when the guest ended without a verdict");
+        assert_eq!(
+            of("d"),
+            "this was under way when the guest ended without a verdict"
+        );
     }
 
     #[test]
