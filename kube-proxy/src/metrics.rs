@@ -449,6 +449,7 @@ mod tests {
                 .read_at_scrape(counter.name, counter.help, counter.read)
                 .unwrap();
         }
+        metrics.read_connections(Box::new(Vec::new)).unwrap();
         let dashboard = include_str!("../../deploy/grafana/kube-proxy.json");
         let words = dashboard.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
         let asked: BTreeSet<&str> = words.filter_map(|word| word.strip_prefix("kubeproxy_")).collect();
