@@ -105,7 +105,7 @@ impl Cluster {
     }
 
     /// Takes one change in and marks the Services that it touches. What equals the held state touches none. Whether
-    /// it is an EndpointSlice that says something new.
+    /// it is an EndpointSlice that touches one.
     pub fn apply(&mut self, change: Change) -> bool {
         match change {
             Change::ListStart(Kind::Service) => self.service_list.number += 1,
@@ -290,8 +290,8 @@ impl Cluster {
         let entry = self.services.entry(owner);
         let owner = entry.key().clone();
         let held = entry.or_default();
-        let is_new = held.hold_slice(slice);
-        if is_new && held.service.is_some() {
+        let touches = held.hold_slice(slice) && held.service.is_some();
+        if touches {
             self.dirty.insert(owner.clone());
         }
         let filed = Filed {
@@ -299,7 +299,7 @@ impl Cluster {
             named_by: self.slice_list.number,
         };
         self.slices.insert(name, filed);
-        is_new
+        touches
     }
 
     fn drop_slice(&mut self, name: &ObjectName) {

@@ -22,6 +22,8 @@ pub(super) struct Measures {
     /// By slice, its family, and when it happened; not yet in force.
     triggers: Vec<(ObjectName, Family, SystemTime)>,
     lacking: HashMap<ObjectName, Lacking>,
+    /// All of them together.
+    lacking_now: Lacking,
     /// What the last slice took, in seconds.
     lag: Option<f64>,
 }
@@ -33,6 +35,7 @@ impl Measures {
             since,
             triggers: Vec::new(),
             lacking: HashMap::new(),
+            lacking_now: Lacking::default(),
             lag: None,
         }
     }
@@ -62,10 +65,16 @@ impl Measures {
             lacking[0][family] += i64::from(port.lacks_internal_endpoints());
             lacking[1][family] += i64::from(port.lacks_external_endpoints());
         }
-        if lacking == Lacking::default() {
-            self.lacking.remove(name);
+        let before = if lacking == Lacking::default() {
+            self.lacking.remove(name)
         } else {
-            self.lacking.insert(name.clone(), lacking);
+            self.lacking.insert(name.clone(), lacking)
+        };
+        let before = before.unwrap_or_default();
+        for (policy, now) in self.lacking_now.iter_mut().enumerate() {
+            for (family, now) in now.iter_mut().enumerate() {
+                *now += lacking[policy][family] - before[policy][family];
+            }
         }
     }
 
@@ -82,14 +91,10 @@ impl Measures {
         }
         for (policy, name) in POLICIES.into_iter().enumerate() {
             for family in programmed {
-                let lacking = self
-                    .lacking
-                    .values()
-                    .map(|lacking| lacking[policy][*family as usize]);
                 let gauge = metrics
                     .no_local_endpoints
                     .with_label_values(&[name, FAMILIES[*family as usize]]);
-                gauge.set(lacking.sum());
+                gauge.set(self.lacking_now[policy][*family as usize]);
             }
         }
     }

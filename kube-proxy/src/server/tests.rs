@@ -146,6 +146,7 @@ async fn what_the_program_is_and_was_told_is_text_or_an_object_by_what_is_accept
     for head in [
         "Accept: application/json\r\n",
         "Accept: text/html\r\n",
+        &accept("json", "v1beta1", "Flagz"),
         &accept("json", "v9", "Statusz"),
     ] {
         let (answer, _) = ask_so(pages.clone(), "GET /statusz", head, "").await;

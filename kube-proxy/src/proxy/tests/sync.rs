@@ -3,7 +3,8 @@
 use prometheus::IntCounterVec;
 
 use super::*;
-use crate::model::object::ServiceCidr;
+use crate::model::object::{EndpointSlice, ServiceCidr};
+use crate::model::testing;
 use crate::proxy::report::pause;
 
 #[test]
@@ -352,4 +353,38 @@ fn what_other_modes_left_is_removed_once_and_not_before_this_mode_is_in_force() 
     open.send(()).unwrap();
     assert_eq!(running.removals(), 1);
     running.end().unwrap();
+}
+
+#[test]
+fn how_long_a_slice_took_is_measured_once_however_often_it_is_listed() {
+    let running = Start::default().run();
+    running.begin(&["a"]);
+    let slice = EndpointSlice {
+        last_change_trigger: Some(SystemTime::now()),
+        ..testing::slice("default/a-1", "a", "/TCP:80", &["10.1.0.1"])
+    };
+    let slice = || Change::EndpointSlice(Box::new(slice.clone()));
+    running.send([slice()]);
+    assert_eq!(names(&running.commit()), ["a"]);
+    // Nothing is put in force for a Service that is not there, whenever the next commit comes.
+    let stray = EndpointSlice {
+        last_change_trigger: Some(SystemTime::now()),
+        ..testing::slice("default/c-1", "c", "/TCP:80", &["10.1.0.1"])
+    };
+    running.send([
+        Change::ListStart(Kind::EndpointSlice),
+        Change::EndpointSlice(Box::new(stray)),
+        slice(),
+        Change::ListDone(Kind::EndpointSlice),
+        service("b", 81),
+    ]);
+    // The end of the list and the Service may come in two pieces.
+    while !names(&running.commit()).contains(&"b") {}
+    let metrics = Arc::clone(&running.metrics);
+    running.end().unwrap();
+    let of_family = |family| {
+        let measured = metrics.network_programming.with_label_values(&[family]);
+        measured.get_sample_count()
+    };
+    assert_eq!((of_family("IPv4"), of_family("IPv6")), (1, 0));
 }
