@@ -205,3 +205,24 @@ fn a_file_that_only_a_privilege_could_read_is_refused_at_the_start() {
     );
     assert!(log.contains(&words) && log.contains("ermission denied"), "{log}");
 }
+
+#[test]
+fn root_of_a_container_that_has_cap_net_admin_alone_can_do_with_it() {
+    let namespace = Namespace::create("container").unwrap();
+    let manifests = Manifests::plain();
+    let mut command = namespace.command("setpriv");
+    command.args(["--bounding-set=-all,+net_admin", "--inh-caps=-all", PROGRAM]);
+    let proxy = Proxy::start_as(
+        &namespace,
+        command,
+        &["--proxy-mode=nftables", &manifests.argument],
+    );
+    proxy.programs("10.96.0.10");
+    proxy.says(IN_FORCE);
+    for (name, number) in threads(&proxy) {
+        for set in ["CapEff", "CapPrm", "CapInh", "CapBnd"] {
+            assert_eq!(number(set), NET_ADMIN, "{set} of {name}");
+        }
+        assert_eq!(number("NoNewPrivs"), 1, "{name}");
+    }
+}
