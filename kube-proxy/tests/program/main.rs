@@ -21,8 +21,10 @@ use lab::net::Namespace;
 
 use self::running::{PROGRAM, Proxy};
 
+/// In a namespace of its own: what is refused late has made settings of the kernel by then.
 fn run(arguments: &[&str]) -> Output {
-    Command::new(PROGRAM).args(arguments).output().unwrap()
+    let mut command = Namespace::create("alone").unwrap().command(PROGRAM);
+    command.args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
