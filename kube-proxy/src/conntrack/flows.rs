@@ -220,6 +220,11 @@ impl Flows {
         self.service_cidrs = cidrs;
     }
 
+    /// For a while there were no rules, or others: any flow may have begun without what is wanted.
+    pub(super) fn rules_were_lost(&mut self) {
+        self.noted.frontends.extend(self.frontends.keys());
+    }
+
     /// All that was noted is in force.
     pub(super) fn in_force(&mut self) {
         self.due.merge(std::mem::take(&mut self.noted));

@@ -99,6 +99,11 @@ impl Conntrack {
         self.shared.lock().flows.set_service_cidrs(cidrs);
     }
 
+    /// Another hand had changed the rules: until the next commit, flows may have begun that go nowhere.
+    pub fn rules_were_lost(&self) {
+        self.shared.lock().flows.rules_were_lost();
+    }
+
     /// A commit put everything that was noted in force: what it made stale may go.
     pub fn in_force(&self) {
         let mut books = self.shared.lock();

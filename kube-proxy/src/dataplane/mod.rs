@@ -11,6 +11,7 @@ mod retry;
 mod walk;
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,6 +130,17 @@ pub trait Dataplane {
     /// When nothing could be put in force (no permission, kernel lacks something). What was queued stays
     /// queued. Elements refused one by one are not an error; the report names them.
     fn commit(&mut self, report: &mut CommitReport) -> Result<(), CommitError>;
+
+    /// A descriptor that becomes readable when others may have changed what is in force; once for each socket that hears
+    /// of it. To be asked for after each commit.
+    fn listener(&mut self) -> Option<OwnedFd> {
+        None
+    }
+
+    /// Takes what the listener heard. After how long to commit for it, if it has to be put right.
+    fn hear(&mut self) -> Option<Duration> {
+        None
+    }
 
     /// What the kernel counts for this mode, to be shown among the metrics. To be called in the network namespace
     /// that is programmed.

@@ -3,9 +3,11 @@
 
 mod attribute;
 pub(crate) mod generic;
+mod listener;
 mod message;
 mod socket;
 
 pub(crate) use self::attribute::{Attributes, attributes};
+pub(crate) use self::listener::Listener;
 pub(crate) use self::message::{begin, begin_with, end, flag, messages, nfproto};
 pub(crate) use self::socket::{Failure, Socket};

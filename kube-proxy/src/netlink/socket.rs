@@ -78,6 +78,11 @@ impl Socket {
         Ok(Self { fd, room: 0 })
     }
 
+    /// The port by which the kernel knows it, once something was sent.
+    pub(crate) fn port(&self) -> Result<u32, Errno> {
+        socket::getsockname::<NetlinkAddr>(self.fd.as_raw_fd()).map(|address| address.pid())
+    }
+
     /// Sends one transaction whose last message has the number `last`. An empty answer means that it is in
     /// force; otherwise nothing of it is.
     pub(crate) fn transact(&mut self, batch: &[u8], last: u32) -> Result<Vec<Failure>, Errno> {

@@ -97,8 +97,12 @@ async fn follow(socket: OwnedFd, sender: &Sender<Arc<[IpAddr]>>) -> io::Result<I
     }
 }
 
+/// To be waited for by the runtime of this thread.
+///
+/// # Errors
+/// When the kernel has no room for it.
 #[expect(unsafe_code, reason = "tokio asks for a descriptor that stays the same")]
-fn register(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn register(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is an open descriptor, always the same, and nobody closes it before it is dropped.
     let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
     Ok(registered?)

@@ -1,11 +1,14 @@
 //! The receiving end of the sources' channel, for plain code that waits for changes, for addresses of this node that
-//! come or go, or for a moment.
+//! come or go, for what others do to the rules, or for a moment.
 
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::Receiver;
+use tracing::warn;
 
 use crate::model::change::Change;
 use crate::node::addresses::LocalAddresses;
@@ -17,6 +20,8 @@ pub(super) struct Inbox {
     changes: Receiver<Change>,
     taken: Vec<Change>,
     addresses: LocalAddresses,
+    /// What the dataplane hears by.
+    listener: Option<AsyncFd<OwnedFd>>,
     /// Only for waiting.
     waiter: Runtime,
 }
@@ -28,6 +33,8 @@ pub(super) enum Wait {
     Changes,
     /// Addresses of this node came or went.
     Addresses,
+    /// The dataplane's listener has something to tell.
+    Heard,
     /// The moment came.
     Elapsed,
     /// Nothing will come any more.
@@ -36,23 +43,35 @@ pub(super) enum Wait {
 
 impl Inbox {
     pub(super) fn new(changes: Receiver<Change>, addresses: LocalAddresses) -> anyhow::Result<Self> {
-        let waiter = Builder::new_current_thread().enable_time().build();
+        let waiter = Builder::new_current_thread().enable_all().build();
         Ok(Self {
             changes,
             taken: Vec::new(),
             addresses,
+            listener: None,
             waiter: waiter.context("cannot start the loop's timer")?,
         })
+    }
+
+    /// Waits for what this descriptor hears as well, from now on.
+    pub(super) fn listen(&mut self, descriptor: OwnedFd) {
+        let _entered = self.waiter.enter();
+        match crate::node::addresses::register(descriptor) {
+            Ok(listener) => self.listener = Some(listener),
+            Err(err) => warn!(%err, "Cannot wait for what others change; it is noticed at the next change"),
+        }
     }
 
     /// Waits for changes and gathers all that are there, unless addresses change or a moment comes first.
     pub(super) fn wait(&mut self, until: Option<Instant>) -> Wait {
         let (changes, taken, addresses) = (&mut self.changes, &mut self.taken, &mut self.addresses);
+        let listener = self.listener.as_ref();
         self.waiter.block_on(async {
             tokio::select! {
-                // Addresses change rarely, and must not wait for the end of a flood of changes.
+                // These are rare, and must not wait for the end of a flood of changes.
                 biased;
                 () = changed(addresses) => Wait::Addresses,
+                () = heard(listener) => Wait::Heard,
                 count = changes.recv_many(taken, MOST) => match count {
                     0 => Wait::Closed,
                     _ => Wait::Changes,
@@ -75,6 +94,17 @@ async fn changed(addresses: &mut LocalAddresses) {
     if addresses.changed().await.is_err() {
         // Nobody tells any more.
         std::future::pending::<()>().await;
+    }
+}
+
+async fn heard(listener: Option<&AsyncFd<OwnedFd>>) {
+    match listener {
+        // Before it is read, so that what comes meanwhile wakes again.
+        Some(listener) => match listener.readable().await {
+            Ok(mut ready) => ready.clear_ready(),
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -159,6 +159,9 @@ pub fn run(
     debug!("Not syncing {mode}{what} until Services and Endpoints have been received from master");
     loop {
         proxy.sync()?;
+        if let Some(listener) = proxy.dataplane.listener() {
+            inbox.listen(listener);
+        }
         match inbox.wait(proxy.again) {
             Wait::Changes => {
                 for change in inbox.take() {
@@ -166,6 +169,7 @@ pub fn run(
                 }
             }
             Wait::Addresses => proxy.set_node_port_addresses(),
+            Wait::Heard => proxy.hear(),
             Wait::Elapsed => {}
             Wait::Closed => return Ok(()),
         }
@@ -301,6 +305,15 @@ impl Proxy {
                 self.dataplane.set_localhost_node_ports(family, localhost);
                 self.queued = true;
             }
+        }
+    }
+
+    /// Others may have changed what is in force.
+    fn hear(&mut self) {
+        let repair = self.dataplane.hear().map(|pause| Instant::now() + pause);
+        // After a failure the next attempt is planned already, and carries the repair.
+        if self.failures == 0 {
+            self.again = self.again.into_iter().chain(repair).min();
         }
     }
 

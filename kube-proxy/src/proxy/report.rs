@@ -18,6 +18,9 @@ impl Proxy {
     /// What was queued is in force.
     pub(super) fn synced(&mut self, start: Instant, services: usize, report: CommitReport) {
         let elapsed = start.elapsed();
+        if report.drift > 0 {
+            self.conntrack.rules_were_lost();
+        }
         self.conntrack.in_force();
         self.setup.health_checks.in_force();
         self.count(elapsed, &report);

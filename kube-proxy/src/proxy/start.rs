@@ -80,7 +80,7 @@ impl Begun {
                 return;
             }
             match inbox.wait(until) {
-                Wait::Changes | Wait::Addresses => {}
+                Wait::Changes | Wait::Addresses | Wait::Heard => {}
                 Wait::Elapsed | Wait::Closed => return,
             }
             for change in inbox.take() {

@@ -5,6 +5,7 @@
 
 mod about;
 mod connections;
+mod continuity;
 mod exposition;
 mod health_checks;
 mod iptables;

@@ -130,6 +130,7 @@ impl Ipvs {
         self.guard_addresses(kernel);
         let rules = self.rules.commit_at(now)?;
         report.messages += rules.messages;
+        report.drift += rules.drift;
         report.refused.extend(rules.refused);
         report.refused_now = rules.refused_now;
         report.again_after = rules.again_after;
@@ -180,6 +181,7 @@ impl Ipvs {
                 reasons.insert(at, failure.reason());
             }
             if drift {
+                report.drift += 1;
                 warn!("the virtual servers of IPVS were changed by another hand; looking at all of them");
                 self.read(kernel)?;
                 todo.extend(&self.moved.servers);

@@ -52,7 +52,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -196,5 +197,13 @@ impl Dataplane for Ipvs {
             tried: "compare with the kernel".to_owned(),
             reason: "not in mode ipvs yet".to_owned(),
         })
+    }
+
+    fn listener(&mut self) -> Option<OwnedFd> {
+        self.rules.listener()
+    }
+
+    fn hear(&mut self) -> Option<Duration> {
+        self.rules.hear()
     }
 }

@@ -70,9 +70,15 @@ impl Nftables {
     pub(in crate::dataplane) fn commit_at(&mut self, now: Instant) -> Result<CommitReport, CommitError> {
         let mut report = CommitReport::default();
         let mut programmed = false;
+        self.others.hear(&self.config, now);
+        if self.others.take_repair(now) && self.in_force {
+            report.drift += 1;
+            self.in_force = false;
+        }
         loop {
             if !self.in_force {
                 self.program(now, &mut report)?;
+                self.others.listen(&mut self.kernel, &self.config, now)?;
                 programmed = true;
                 for family in &mut report.families {
                     family.full = true;
@@ -98,6 +104,7 @@ impl Nftables {
         self.delete_unused_chains(now, &mut report)?;
         report.refused_now = self.pending.refused_elements();
         let due = self.pending.next_due().into_iter().chain(self.kernel.next_due());
+        let due = due.chain(self.others.repair_due());
         report.again_after = due.min().map(|due| due.saturating_duration_since(now));
         Ok(report)
     }

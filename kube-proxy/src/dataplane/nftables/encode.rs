@@ -30,6 +30,7 @@ pub(super) enum MessageType {
     NewElement = 12,
     GetElement = 13,
     DelElement = 14,
+    NewGeneration = 15,
 }
 
 /// One transaction under construction. Sequence numbers count its messages from 1; 0 is the batch's own.

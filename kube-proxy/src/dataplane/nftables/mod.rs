@@ -34,7 +34,7 @@
 //!   ours remembers of clients is read just before and goes into the new tables.
 //! - What the kernel refuses is left out, with all that belongs to the same address and port (a change: the
 //!   state before it stays), reported, and tried again with growing pauses or when the Service changes.
-//! - A table that another hand removed is noticed at the next change of its family, and all is programmed anew.
+//! - What another hand changes in these tables is heard from the kernel, and all is programmed anew (`others.rs`).
 //!
 //! Limits: no accept rules, since none could overrule another table's drop. No SCTP to node ports at the loopback
 //! address. What a client did in the moment between the reading of a predecessor's memory and the commit is
@@ -59,6 +59,7 @@ mod localhost;
 mod memory;
 mod needed;
 mod object;
+mod others;
 mod pending;
 mod plan;
 mod rules;
@@ -74,7 +75,8 @@ mod transaction;
 pub(in crate::dataplane) mod walk;
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -87,6 +89,7 @@ use self::entry::{Key, Value};
 pub(super) use self::iptables::{has_chains, remove_chains};
 use self::kernel::Kernel;
 pub(super) use self::memory::node_ports;
+use self::others::Others;
 use self::pending::Pending;
 pub(super) use self::takeover::remove_tables;
 use super::listing::{Difference, Listing};
@@ -108,6 +111,7 @@ pub struct Nftables {
     kernel: Kernel,
     /// Where they are counted.
     connections: Option<Connections>,
+    others: Others,
 }
 
 impl Nftables {
@@ -123,6 +127,7 @@ impl Nftables {
             in_force: false,
             pending: Pending::default(),
             kernel: Kernel::default(),
+            others: Others::default(),
         }
     }
 
@@ -197,5 +202,15 @@ impl Dataplane for Nftables {
 
     fn connections(&self) -> Option<ReadConnections> {
         self.connections.as_ref().map(Connections::reader)
+    }
+
+    fn listener(&mut self) -> Option<OwnedFd> {
+        self.others.descriptor()
+    }
+
+    fn hear(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        self.others.hear(&self.config, now);
+        Some(self.others.repair_due()?.saturating_duration_since(now))
     }
 }

@@ -1,0 +1,100 @@
+//! A socket that hears what others ask of the kernel: one of netfilter's multicast groups.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sockopt,
+};
+
+use super::message::{Message, messages};
+
+/// Room for what a burst of others' changes says before anybody listens; used only while it waits.
+const RECEIVE_BUFFER: usize = 8 << 20;
+/// Longer than any message of the kernel.
+const LONGEST: usize = 1 << 16;
+/// Where `nlmsghdr` has the port of the socket that asked.
+const SENDER: u32 = 12;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    fd: OwnedFd,
+}
+
+impl Listener {
+    /// Hears a group, in the network namespace of this thread. What the socket with the port `own` does is left out by
+    /// the kernel, so that it takes no room and wakes nobody.
+    pub(crate) fn open(group: u32, own: u32) -> Result<Self, Errno> {
+        let fd = socket::socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            SockProtocol::NetlinkNetFilter,
+        )?;
+        // Without the right to force it the default has to do.
+        let _ = socket::setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+        leave_out(&fd, own)?;
+        socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 1 << (group - 1)))?;
+        Ok(Self { fd })
+    }
+
+    /// Another descriptor of the socket, to wait for what it hears.
+    pub(crate) fn descriptor(&self) -> std::io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// Passes on all that was heard. Whether some of it was lost.
+    pub(crate) fn hear(&self, mut each: impl FnMut(Message<'_>)) -> Result<bool, Errno> {
+        let mut buffer = vec![0; LONGEST];
+        let mut lost = false;
+        loop {
+            match socket::recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => messages(&buffer[..length]).for_each(&mut each),
+                Err(Errno::EAGAIN) => return Ok(lost),
+                Err(Errno::ENOBUFS) => lost = true,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+/// All messages that the kernel sends together are of one transaction, so the first tells whose they are.
+#[expect(unsafe_code, reason = "nix knows no classic filters for sockets")]
+fn leave_out(fd: &OwnedFd, port: u32) -> Result<(), Errno> {
+    let step = |code: u32, otherwise: u8, k: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap_or_default(),
+        jt: 0,
+        jf: otherwise,
+        k,
+    };
+    let mut steps = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, SENDER),
+        // The load takes the bytes as a number of the network's order.
+        step(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            1,
+            u32::from_be_bytes(port.to_ne_bytes()),
+        ),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
+    ];
+    let program = libc::sock_fprog {
+        len: 4,
+        filter: steps.as_mut_ptr(),
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "the size of a small struct")]
+    let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the program and its four steps live through the call, which copies them.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size,
+        )
+    };
+    Errno::result(result).map(drop)
+}
