@@ -2,6 +2,7 @@
 //! through such an event: from a pod, the node itself and outside, to a ClusterIP, a node port and a load balancer's
 //! IP, over new connections all the time and over held ones.
 
+mod crash;
 mod drift;
 
 use std::net::SocketAddr;
