@@ -18,15 +18,12 @@ use tokio::task::JoinHandle;
 use tracing::{error, info};
 
 use super::pages::{Asked, Page, Pages};
-use super::{RETRY, accept};
+use super::{BACKLOG, RETRY, accept};
 use crate::dataplane::NodePortAddresses;
 use crate::events::{Event, EventType, Recorder, Regarding};
 use crate::health::Health;
 use crate::model::object::{Family, ObjectName};
 use crate::model::view::HealthCheck;
-
-/// As many connections as the kernel keeps for a server that is slow to accept them.
-const BACKLOG: u32 = 1024;
 
 /// The loop's end: collects what changes, and passes it on when it is in force.
 #[derive(Debug)]
@@ -263,6 +260,8 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
         socket
     };
     socket.set_reuseaddr(true)?;
+    // A successor listens beside its predecessor; both tell the truth.
+    socket.set_reuseport(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -8,15 +8,16 @@ mod pages;
 mod tests;
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, error, info};
@@ -32,6 +33,10 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 
 const RETRY: Duration = Duration::from_secs(5);
+/// Between two looks whether the first sync is done.
+const LOOK: Duration = Duration::from_millis(20);
+/// As many connections as the kernel keeps for a server that is slow to accept them.
+const BACKLOG: u32 = 1024;
 /// A client that takes longer to send its request is cut off.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
 /// More connections at once wait to be accepted.
@@ -39,7 +44,7 @@ const CONNECTIONS: usize = 64;
 
 /// Where to listen and what to do when that fails.
 #[derive(Clone, Copy, Debug)]
-struct Listen {
+struct Listen<'a> {
     /// What to call the server in the log.
     name: &'static str,
     /// Address and port. An unspecified address means both families.
@@ -48,6 +53,8 @@ struct Listen {
     failed: &'static str,
     /// Give up at the first failure instead of trying again every 5 s.
     hard_fail: bool,
+    /// Listen beside a predecessor, once there is something good to tell: `None` where that would mix two accounts.
+    beside: Option<&'a Health>,
 }
 
 /// Runs all servers until the program ends.
@@ -62,23 +69,34 @@ pub async fn run(
     checks: Orders,
     events: Recorder,
 ) -> anyhow::Result<Infallible> {
-    let listen = |name, address, failed| Listen {
+    let listen = |name, address, failed, beside| Listen {
         name,
         address,
         failed,
         hard_fail: config.bind_address_hard_fail,
+        beside,
     };
     let servers = Servers::new(Arc::clone(&health), events.clone());
     let health_pages = HealthPages {
-        health,
+        health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
     };
     let metrics_pages = MetricsPages::new(metrics, about);
-    let metrics = listen("metrics", config.metrics_address, "FailedToStartMetricServer");
+    let metrics = listen(
+        "metrics",
+        config.metrics_address,
+        "FailedToStartMetricServer",
+        None,
+    );
     let healthz = async {
         match config.healthz_address {
             Some(address) => {
-                let healthz = listen("healthz", address, "FailedToStartProxierHealthcheck");
+                let healthz = listen(
+                    "healthz",
+                    address,
+                    "FailedToStartProxierHealthcheck",
+                    Some(&*health),
+                );
                 serve(healthz, Arc::new(health_pages), &events).await
             }
             None => std::future::pending().await,
@@ -92,10 +110,10 @@ pub async fn run(
 }
 
 /// Serves until the program ends.
-async fn serve(listen: Listen, pages: Arc<dyn Pages>, events: &Recorder) -> anyhow::Result<Infallible> {
+async fn serve(listen: Listen<'_>, pages: Arc<dyn Pages>, events: &Recorder) -> anyhow::Result<Infallible> {
     let mut told = false;
     let listener = loop {
-        let error = match bind(listen.address).await {
+        let error = match listen.bind().await {
             Ok(listener) => break listener,
             Err(error) => error,
         };
@@ -117,17 +135,48 @@ async fn serve(listen: Listen, pages: Arc<dyn Pages>, events: &Recorder) -> anyh
     Ok(accept(listener, listen.name, pages).await)
 }
 
-/// Listens; on both families when the address is unspecified and the machine has IPv6.
-async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+impl Listen<'_> {
+    /// Listens at once where nobody does; beside a predecessor only when what it tells is in force, so that a successor
+    /// that does not get that far takes nothing away.
+    async fn bind(&self) -> std::io::Result<TcpListener> {
+        let alone = bind(self.address, self.beside.is_some(), false);
+        let Some(health) = self.beside.filter(|_| !self.hard_fail) else {
+            return alone;
+        };
+        if !matches!(&alone, Err(error) if error.kind() == ErrorKind::AddrInUse) {
+            return alone;
+        }
+        while health.report(Instant::now()).synced.is_none() {
+            tokio::time::sleep(LOOK).await;
+        }
+        bind(self.address, true, true)
+    }
+}
+
+/// Listens; on both families when the address is unspecified and the machine has IPv6. `shared`: a successor may do so
+/// as well; `beside`: so did a predecessor.
+fn bind(address: SocketAddr, shared: bool, beside: bool) -> std::io::Result<TcpListener> {
+    let bind_to = |address: SocketAddr| {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(beside)?;
+        socket.bind(address)?;
+        // From here on: to be alone was what binding without it asked for.
+        socket.set_reuseport(shared)?;
+        socket.listen(BACKLOG)
+    };
     if address.ip().is_unspecified() {
         let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), address.port());
-        match TcpListener::bind(both).await {
+        match bind_to(both) {
             // Without IPv6, only the address itself can tell.
             Err(_) if address.is_ipv4() => {}
             result => return result,
         }
     }
-    TcpListener::bind(address).await
+    bind_to(address)
 }
 
 /// Accepts connections; they end with it.

@@ -4,6 +4,7 @@
 
 mod crash;
 mod drift;
+mod overlap;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,0 +1,107 @@
+//! A successor beside its predecessor, as a DaemonSet with `maxSurge` starts it: what load balancers ask is answered
+//! all the while. And what a plain restart costs there.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use lab::net::Namespace;
+
+use super::{IN_FORCE, PATIENCE};
+use crate::machine::Manifests;
+use crate::running::Proxy;
+
+const HEALTHZ: u16 = 10256;
+const CHECK: u16 = 31000;
+const BALANCED: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {type: LoadBalancer, \
+    externalTrafficPolicy: Local, healthCheckNodePort: 31000, clusterIP: 10.96.0.10, \
+    ports: [{port: 80, nodePort: 30080}]}\n---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+    addressType: IPv4\nmetadata: {name: web-1, labels: {kubernetes.io/service-name: web}}\n\
+    ports: [{name: '', port: 8080}]\nendpoints: [{addresses: [10.244.0.9], nodeName: node-1}]\n";
+
+/// What became of the requests of a load balancer.
+#[derive(Debug, Default)]
+struct Asked {
+    good: usize,
+    refused: usize,
+    /// Accepted, and ended without an answer.
+    cut: usize,
+    /// Answers that would take the node out.
+    bad: Vec<String>,
+}
+
+/// Asks one port over new connections until it is told to end.
+fn balancer(from: &Namespace, port: u16, ends: &Arc<AtomicBool>) -> JoinHandle<Asked> {
+    let (from, ends) = (from.clone(), Arc::clone(ends));
+    let ask = move || {
+        let mut asked = Asked::default();
+        while !ends.load(Ordering::Relaxed) {
+            match request(port) {
+                Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => asked.good += 1,
+                Ok(answer) if answer.is_empty() => asked.cut += 1,
+                Ok(answer) => asked.bad.push(answer),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => asked.refused += 1,
+                Err(_) => asked.cut += 1,
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        asked
+    };
+    std::thread::spawn(move || from.enter(ask).unwrap())
+}
+
+fn request(port: u16) -> std::io::Result<String> {
+    let to = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut stream = TcpStream::connect(to)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn listens(proxy: &Proxy) {
+    proxy.says(IN_FORCE);
+    proxy.says("\"Starting server\" server=\"healthz\"");
+    proxy.says("\"Opening healthcheck\"");
+}
+
+#[test]
+fn a_successor_that_starts_beside_its_predecessor_leaves_no_request_of_a_load_balancer_refused() {
+    let namespace = Namespace::create("overlap").unwrap();
+    let manifests = Manifests::new(&[BALANCED.to_owned()]);
+    let mut running = Proxy::start(&namespace, &[&manifests.argument]);
+    listens(&running);
+    let ends = Arc::new(AtomicBool::new(false));
+    let balancers = [HEALTHZ, CHECK].map(|port| balancer(&namespace, port, &ends));
+    let handovers = ["-TERM", "-KILL"].repeat(6);
+    for signal in &handovers {
+        let successor = Proxy::start(&namespace, &[&manifests.argument]);
+        listens(&successor);
+        let id = running.process.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([*signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        running.ends();
+        running = successor;
+    }
+    ends.store(true, Ordering::Relaxed);
+    for asking in balancers {
+        let asked = asking.join().unwrap();
+        println!("{asked:?}");
+        assert!(asked.good > 100, "{asked:?}");
+        assert_eq!((asked.refused, &asked.bad), (0, &Vec::new()), "{asked:?}");
+        // Nobody answers what a process had accepted that ends: at most the one request that was under way.
+        assert!(asked.cut <= handovers.len(), "{asked:?}");
+    }
+    // It holds the one port that is not shared, since numbers of two programs must not be mixed.
+    running.get(10249, "/metrics");
+}
