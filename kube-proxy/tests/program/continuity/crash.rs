@@ -1,45 +1,13 @@
 //! A program that is killed at any moment, again and again: no connection fails, and nothing stale stays.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lab::net::Family;
 
+use super::held::{assert_same, held};
 use super::{IN_FORCE, Stage};
 use crate::machine::service;
 use crate::running::Proxy;
-
-/// What the kernel holds, without what counts and numbers: its lines in order of the alphabet where order means
-/// nothing (elements of sets, chains made as needed).
-fn held(stage: &Stage, mode: &str) -> BTreeSet<String> {
-    let program: &[(&str, &[&str])] = match mode {
-        "nftables" => &[("nft", &["-s", "list", "ruleset"])],
-        _ => &[("iptables-save", &[]), ("ip6tables-save", &[])],
-    };
-    let mut lines = BTreeSet::new();
-    for (program, arguments) in program {
-        let printed = stage.node().run(program, arguments).unwrap();
-        let (mut table, mut chain) = (String::new(), String::new());
-        for line in printed.lines().map(str::trim) {
-            match line.split(' ').next() {
-                Some("table") => table = line.to_owned(),
-                Some("chain" | "map" | "set") => chain = line.to_owned(),
-                Some(word) if word.starts_with('*') => table = format!("{program} {word}"),
-                // A chain's counters, and the moment.
-                Some(word) if word.starts_with(':') => {
-                    lines.insert(format!("{table} {word}"));
-                    continue;
-                }
-                Some(word) if word.starts_with('#') => continue,
-                _ => {}
-            }
-            for part in line.trim_start_matches("elements = {").split(", ") {
-                lines.insert(format!("{table} {chain} {}", part.trim_matches([' ', ',', '}'])));
-            }
-        }
-    }
-    lines
-}
 
 /// Another Service, which comes, goes and changes between the lives of the victims.
 fn other(stage: &Stage, random: &mut fastrand::Rng) {
@@ -88,13 +56,7 @@ fn survives(mode: &str, kills: usize, life: Duration) {
     let fresh = stage.start(mode);
     fresh.says(IN_FORCE);
     let fresh = held(&stage, mode);
-    assert!(fresh.len() > 10, "{fresh:?}");
-    let stale: Vec<_> = after.difference(&fresh).collect();
-    let missing: Vec<_> = fresh.difference(&after).collect();
-    assert!(
-        stale.is_empty() && missing.is_empty(),
-        "seed {seed}: stale {stale:#?}, missing {missing:#?}"
-    );
+    assert_same(&after, &fresh, seed);
 }
 
 #[test]

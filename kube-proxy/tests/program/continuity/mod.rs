@@ -4,12 +4,15 @@
 
 mod crash;
 mod drift;
+mod held;
 mod overlap;
+mod soak;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use lab::net::address::{cluster_ip, load_balancer_ip};
+use lab::api::{self, Credential};
+use lab::net::address::{cluster_ip, fabric, load_balancer_ip};
 use lab::net::{Family, Lab, Member, Namespace, Topology, network};
 use lab::probe::{Protocol, Request, Steady};
 use lab::serve::Server;
@@ -46,8 +49,13 @@ impl Stage {
 
     /// The Service `web`, and what else is given.
     fn write(&self, more: &str) {
+        self.manifests.write(&[self.objects(), more.to_owned()]);
+    }
+
+    /// The Service `web` and the Node.
+    fn objects(&self) -> String {
         let endpoint = |name: &str| self.member(name).ip(Family::V4);
-        let objects = format!(
+        format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec:\n  type: LoadBalancer\n  clusterIP: {ip}\n\
              \x20 ports:\n  - {{name: tcp, port: 80, targetPort: 8080, nodePort: 30080}}\n\
              \x20 - {{name: udp, port: 80, targetPort: 8080, nodePort: 30080, protocol: UDP}}\n\
@@ -55,13 +63,15 @@ impl Stage {
              kind: EndpointSlice\naddressType: IPv4\n\
              metadata: {{name: web-1, labels: {{kubernetes.io/service-name: web}}}}\n\
              ports: [{{name: tcp, port: 8080}}, {{name: udp, port: 8080, protocol: UDP}}]\n\
-             endpoints: [{{addresses: [{a}], nodeName: node-1}}, {{addresses: [{b}], nodeName: node-2}}]\n{more}",
+             endpoints: [{{addresses: [{a}], nodeName: node-1}}, {{addresses: [{b}], nodeName: node-2}}]\n---\n\
+             apiVersion: v1\nkind: Node\nmetadata: {{name: node-1}}\n\
+             status: {{addresses: [{{type: InternalIP, address: {node}}}]}}\n",
             ip = self.cluster_ip().ip(),
             lb = self.load_balancer_ip().ip(),
             a = endpoint("a"),
             b = endpoint("b"),
-        );
-        self.manifests.write(&[objects]);
+            node = endpoint("node-1"),
+        )
     }
 
     fn member(&self, name: &str) -> &Member {
@@ -82,6 +92,23 @@ impl Stage {
 
     fn node_port(&self) -> SocketAddr {
         SocketAddr::new(self.member("node-1").ip(Family::V4), 30080)
+    }
+
+    /// An API server with these objects, where the nodes reach it.
+    fn api(&self) -> api::Server {
+        let listen = || TcpListener::bind((fabric(Family::V4), 6443));
+        let listener = self.lab.fabric().enter(listen).unwrap().unwrap();
+        let server = api::Server::builder().listener(listener).start().unwrap();
+        server.apply(&self.objects()).unwrap();
+        server
+    }
+
+    /// A kube-proxy in nftables mode that is told by an API server.
+    fn start_by(&self, api: &api::Server) -> Proxy {
+        let kubeconfig = api.kubeconfig(Credential::Token).unwrap();
+        let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
+        let pods = format!("--cluster-cidr={}", network::pods(Family::V4));
+        Proxy::start(self.node(), &["--proxy-mode=nftables", &pods, &kubeconfig])
     }
 
     fn start(&self, mode: &str) -> Proxy {
