@@ -5,6 +5,7 @@
 mod crash;
 mod drift;
 mod held;
+mod hostile;
 mod overlap;
 mod soak;
 
