@@ -7,7 +7,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use super::tools::Tools;
-use crate::dataplane::leftovers::chains::{MARK_MASQ, is_entered_by_kube_proxy, is_of_kube_proxy};
+use crate::dataplane::leftovers::chains::{MARK_MASQ, Which};
 use crate::dataplane::leftovers::{LeftoverError, Removed};
 use crate::model::object::Family;
 
@@ -20,7 +20,7 @@ pub(in crate::dataplane) fn uses_legacy_tables(family: Family) -> bool {
 ///
 /// # Errors
 /// When there are some and no program to remove them with, or when that fails.
-pub(in crate::dataplane) fn remove_chains(family: Family) -> Result<Removed, LeftoverError> {
+pub(in crate::dataplane) fn remove_chains(family: Family, which: Which) -> Result<Removed, LeftoverError> {
     let tables = kernel::tables(family);
     // Nobody used the legacy variant, and a look by its programs could load its modules.
     if tables.is_empty() {
@@ -43,7 +43,7 @@ pub(in crate::dataplane) fn remove_chains(family: Family) -> Result<Removed, Lef
         saved.push('\n');
     });
     listed.map_err(|error| error.explain())?;
-    let removal = Removal::of(&saved);
+    let removal = Removal::of(&saved, which);
     if !removal.text.is_empty() {
         tools.restore(&removal.text).map_err(|error| error.explain())?;
     }
@@ -61,12 +61,12 @@ struct Removal {
 impl Removal {
     /// The chains of kube-proxy, and the rules by which the kernel's own chains lead to them, in what `iptables-save`
     /// printed.
-    fn of(saved: &str) -> Self {
+    fn of(saved: &str, which: Which) -> Self {
         let mut removal = Self::default();
         let mut table: Option<Table<'_>> = None;
         for line in saved.lines() {
             if let Some(name) = line.strip_prefix('*') {
-                table = Some(Table::new(name));
+                table = Some(Table::new(name, which));
             } else if line == "COMMIT" {
                 removal.extend(table.take());
             } else if let Some(table) = &mut table {
@@ -105,6 +105,7 @@ impl Removal {
 #[derive(Debug)]
 struct Table<'a> {
     name: &'a str,
+    which: Which,
     of_the_kernel: BTreeSet<&'a str>,
     ours: BTreeSet<&'a str>,
     /// The rules, without `-A`, by which the kernel's own chains lead to kube-proxy's.
@@ -114,9 +115,10 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn new(name: &'a str) -> Self {
+    fn new(name: &'a str, which: Which) -> Self {
         Self {
             name,
+            which,
             of_the_kernel: BTreeSet::new(),
             ours: BTreeSet::new(),
             jumps: Vec::new(),
@@ -127,7 +129,7 @@ impl<'a> Table<'a> {
     /// Takes a line in. Chains come before rules.
     fn read(&mut self, line: &'a str) {
         if let Some((chain, policy)) = line.strip_prefix(':').and_then(|line| line.split_once(' ')) {
-            if is_of_kube_proxy(self.name, chain) {
+            if self.which.includes(self.name, chain) {
                 self.ours.insert(chain);
             } else if !policy.starts_with('-') {
                 self.of_the_kernel.insert(chain);
@@ -140,7 +142,7 @@ impl<'a> Table<'a> {
             let Some(target) = target(rule).filter(|target| self.ours.contains(target)) else {
                 return;
             };
-            if self.of_the_kernel.contains(chain) && is_entered_by_kube_proxy(self.name, target) {
+            if self.of_the_kernel.contains(chain) && self.which.is_entered(self.name, target) {
                 self.jumps.push(rule);
             } else {
                 self.used_by_others.insert(target);

@@ -23,9 +23,9 @@ use crate::netlink::Failure;
 
 /// How long an endpoint of UDP stays for answers under way.
 const ANSWERING: Duration = Duration::from_millis(50);
-/// When endpoints that may have connections are looked at for the first time, and how often then.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
-const NEXT_LOOK: Duration = Duration::from_secs(5);
+/// How often endpoints that may have connections are looked at: while some began to go a moment ago, and later.
+const SOON: Duration = Duration::from_secs(1);
+const LATER: Duration = Duration::from_secs(5);
 
 /// The endpoints of a virtual server that are to go, and since when.
 pub(super) type Leaving = BTreeMap<Backend, Instant>;
@@ -48,7 +48,7 @@ impl Ipvs {
                 // Others may have the address next, so this one goes at once if it can.
                 Some(now)
             } else {
-                self.look_at.is_none().then_some(now + FIRST_LOOK)
+                self.look_at.is_none().then_some(now + SOON)
             };
             self.look_at = self.look_at.into_iter().chain(first).min();
             if !going.is_empty() {
@@ -105,7 +105,9 @@ impl Ipvs {
                 }
             }
         }
-        self.look_at = Some(now + NEXT_LOOK);
+        let mut going = self.leaving.values().flat_map(Leaving::values);
+        let some_began = going.any(|since| *since + LATER > now);
+        self.look_at = Some(now + if some_began { SOON } else { LATER });
         // Virtual servers that were left without endpoints go now, and with them their addresses.
         let looked_at: BTreeSet<At> = self.leaving.keys().copied().collect();
         let gone = |at: &&At| self.desired.server(**at).is_none();

@@ -44,6 +44,40 @@ const NAT_PREFIXES: [&str; 6] = [
 ];
 const MANGLE: [&str; 1] = ["KUBE-PROXY-CANARY"];
 
+/// Those among them that only upstream's IPVS mode has.
+const FILTER_OF_IPVS: [&str; 4] = [
+    "KUBE-IPVS-FILTER",
+    "KUBE-IPVS-OUT-FILTER",
+    "KUBE-NODE-PORT",
+    "KUBE-SOURCE-RANGES-FIREWALL",
+];
+const NAT_OF_IPVS: [&str; 3] = ["KUBE-FIRE-WALL", "KUBE-LOAD-BALANCER", "KUBE-NODE-PORT"];
+
+/// Which chains of kube-proxy are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dataplane) enum Which {
+    All,
+    /// Those that the iptables mode does not have, ours and upstream's.
+    OfIpvsOnly,
+}
+
+impl Which {
+    /// Whether a chain of a table is one of them.
+    pub(in crate::dataplane) fn includes(self, table: &str, chain: &str) -> bool {
+        match (self, table) {
+            (Self::All, _) => is_of_kube_proxy(table, chain),
+            (Self::OfIpvsOnly, "filter") => FILTER_OF_IPVS.contains(&chain),
+            (Self::OfIpvsOnly, "nat") => NAT_OF_IPVS.contains(&chain),
+            (Self::OfIpvsOnly, _) => false,
+        }
+    }
+
+    /// Whether a rule in one of the kernel's own chains that leads there is kube-proxy's.
+    pub(in crate::dataplane) fn is_entered(self, table: &str, chain: &str) -> bool {
+        chain != MARK_MASQ && self.includes(table, chain)
+    }
+}
+
 /// Whether a chain of a table is kube-proxy's, in iptables mode or in IPVS mode.
 pub(in crate::dataplane) fn is_of_kube_proxy(table: &str, chain: &str) -> bool {
     match table {
@@ -52,11 +86,6 @@ pub(in crate::dataplane) fn is_of_kube_proxy(table: &str, chain: &str) -> bool {
         "mangle" => MANGLE.contains(&chain),
         _ => false,
     }
-}
-
-/// Whether a rule in one of the kernel's own chains that leads there is kube-proxy's.
-pub(in crate::dataplane) fn is_entered_by_kube_proxy(table: &str, chain: &str) -> bool {
-    chain != MARK_MASQ && is_of_kube_proxy(table, chain)
 }
 
 #[cfg(test)]
@@ -79,6 +108,18 @@ mod tests {
             ("nat", "PREROUTING"),
         ] {
             assert!(!is_of_kube_proxy(table, chain), "{chain} in {table}");
+        }
+    }
+
+    #[test]
+    fn chains_of_the_ipvs_mode_alone_are_among_all_of_them() {
+        let all = FILTER_OF_IPVS.map(|chain| ("filter", chain)).into_iter();
+        for (table, chain) in all.chain(NAT_OF_IPVS.map(|chain| ("nat", chain))) {
+            assert!(Which::All.includes(table, chain), "{chain} in {table}");
+            assert!(Which::OfIpvsOnly.is_entered(table, chain), "{chain} in {table}");
+        }
+        for (table, chain) in [("nat", "KUBE-SERVICES"), ("filter", "KUBE-NODEPORTS"), ("mangle", "KUBE-NODE-PORT")] {
+            assert!(!Which::OfIpvsOnly.includes(table, chain), "{chain} in {table}");
         }
     }
 }

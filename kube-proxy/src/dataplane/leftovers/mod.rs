@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use self::chains::Which;
 use super::{CommitError, iptables, ipvs, nftables};
 use crate::config::Mode;
 use crate::model::object::Family;
@@ -53,12 +54,25 @@ const CLEANERS: &[Cleaner] = &[
     Cleaner {
         what: "kube-proxy's chains of iptables in nf_tables",
         used_by: &[Mode::Iptables],
-        remove: || of_both_families("nf_tables", |family| Ok(nftables::remove_chains(family)?)),
+        remove: || of_both_families("nf_tables", |family| Ok(nftables::remove_chains(family, Which::All)?)),
     },
     Cleaner {
         what: "kube-proxy's chains of iptables in the legacy tables",
         used_by: &[Mode::Iptables],
-        remove: || of_both_families("legacy", iptables::remove_chains),
+        remove: || of_both_families("legacy", |family| iptables::remove_chains(family, Which::All)),
+    },
+    // The iptables mode takes over the others.
+    Cleaner {
+        what: "chains of upstream's IPVS mode",
+        used_by: &[Mode::Nftables, Mode::Ipvs],
+        remove: || {
+            of_both_families("nf_tables", |family| {
+                Ok(nftables::remove_chains(family, Which::OfIpvsOnly)?)
+            })
+            .and(of_both_families("legacy", |family| {
+                iptables::remove_chains(family, Which::OfIpvsOnly)
+            }))
+        },
     },
     // After the chains, whose rules use them.
     Cleaner {

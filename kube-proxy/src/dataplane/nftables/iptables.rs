@@ -13,7 +13,7 @@ use super::failure::unreachable;
 use super::socket::{Failure, Socket};
 use crate::dataplane::CommitError;
 use crate::dataplane::leftovers::Removed;
-use crate::dataplane::leftovers::chains::{MARK_MASQ, TABLES, is_entered_by_kube_proxy, is_of_kube_proxy};
+use crate::dataplane::leftovers::chains::{MARK_MASQ, TABLES, Which};
 use crate::model::object::Family;
 
 /// `nfgenmsg`, which begins the body of nf_tables' messages.
@@ -46,8 +46,16 @@ struct Chain {
 
 /// Whether kube-proxy may have chains in the tables that iptables uses in a family.
 pub(in crate::dataplane) fn has_chains(family: Family) -> bool {
-    let is_ours = |chain: &Chain| is_of_kube_proxy(&chain.table, &chain.name);
-    let chains = Socket::open().and_then(|socket| Removal { socket, family }.chains());
+    let which = Which::All;
+    let chains = Socket::open().and_then(|socket| {
+        let mut removal = Removal {
+            socket,
+            family,
+            which,
+        };
+        removal.chains()
+    });
+    let is_ours = |chain: &Chain| which.includes(&chain.table, &chain.name);
     chains.is_ok_and(|chains| chains.iter().any(is_ours))
 }
 
@@ -55,10 +63,11 @@ pub(in crate::dataplane) fn has_chains(family: Family) -> bool {
 ///
 /// # Errors
 /// When the kernel refuses, or nobody here may ask it.
-pub(in crate::dataplane) fn remove_chains(family: Family) -> Result<Removed, CommitError> {
+pub(in crate::dataplane) fn remove_chains(family: Family, which: Which) -> Result<Removed, CommitError> {
     let mut removal = Removal {
         socket: Socket::open().map_err(|errno| unreachable("open a netlink socket", errno))?,
         family,
+        which,
     };
     let all = match removal.chains() {
         // A kernel without this family, or without nf_tables.
@@ -67,7 +76,7 @@ pub(in crate::dataplane) fn remove_chains(family: Family) -> Result<Removed, Com
     };
     let (ours, others): (Vec<Chain>, Vec<Chain>) = all
         .into_iter()
-        .partition(|chain| is_of_kube_proxy(&chain.table, &chain.name));
+        .partition(|chain| which.includes(&chain.table, &chain.name));
     if ours.is_empty() {
         return Ok(Removed::default());
     }
@@ -79,6 +88,7 @@ pub(in crate::dataplane) fn remove_chains(family: Family) -> Result<Removed, Com
 struct Removal {
     socket: Socket,
     family: Family,
+    which: Which,
 }
 
 impl Removal {
@@ -97,7 +107,7 @@ impl Removal {
 
     /// The handles of a chain's rules that lead to kube-proxy's chains.
     fn jumps(&mut self, from: &Chain) -> Result<Vec<Vec<u8>>, Errno> {
-        let kind = (MessageType::GetRule, flag::DUMP);
+        let (kind, which) = ((MessageType::GetRule, flag::DUMP), self.which);
         let list = request(kind, self.family, 1, |message| {
             message.string(NFTA_RULE_TABLE, &from.table);
             message.string(NFTA_RULE_CHAIN, &from.name);
@@ -106,8 +116,8 @@ impl Removal {
             // An old kernel lists the rules of other chains, too.
             let of = |kind, name: &str| find(body, kind).is_some_and(|value| text(value) == name);
             let here = of(NFTA_RULE_TABLE, &from.table) && of(NFTA_RULE_CHAIN, &from.name);
-            let ours = targets(find(body, NFTA_RULE_EXPRESSIONS)?)
-                .any(|target| is_entered_by_kube_proxy(&from.table, &target));
+            let ours =
+                targets(find(body, NFTA_RULE_EXPRESSIONS)?).any(|target| which.is_entered(&from.table, &target));
             let handle = find(body, NFTA_RULE_HANDLE)?;
             (here && ours).then(|| handle.to_vec())
         })

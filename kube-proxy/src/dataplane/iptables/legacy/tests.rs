@@ -26,7 +26,7 @@ fn a_table_without_a_chain_of_kube_proxys_is_left_out() {
         *nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-A - [0:0]\n:MINE - [0:0]\n\
         -A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n\
         -A KUBE-SERVICES -j KUBE-SVC-A\n-A MINE -j KUBE-SVC-A\nCOMMIT\n# Completed\n";
-    let removal = Removal::of(saved);
+    let removal = Removal::of(saved, Which::All);
     assert_eq!(
         removal.text,
         "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-A - [0:0]\n\
@@ -35,7 +35,7 @@ fn a_table_without_a_chain_of_kube_proxys_is_left_out() {
     );
     assert_eq!(removal.removed.chains, 1);
     assert_eq!(removal.removed.in_use, ["KUBE-SVC-A"]);
-    assert_eq!(Removal::of("*nat\nCOMMIT\n"), Removal::default());
+    assert_eq!(Removal::of("*nat\nCOMMIT\n", Which::All), Removal::default());
 }
 
 /// Whoever gives this mode another chain has to tell those who remove it.
@@ -57,7 +57,7 @@ fn every_chain_that_this_mode_makes_is_known_to_those_who_remove_it() {
         } else if let Some(chain) = line.strip_prefix(':').and_then(|line| line.split(' ').next()) {
             chains += 1;
             assert_eq!(
-                is_of_kube_proxy(table, chain),
+                Which::All.includes(table, chain),
                 chain != "KUBE-FIREWALL",
                 "{chain} in {table}"
             );
