@@ -118,7 +118,11 @@ mod tests {
             assert!(Which::All.includes(table, chain), "{chain} in {table}");
             assert!(Which::OfIpvsOnly.is_entered(table, chain), "{chain} in {table}");
         }
-        for (table, chain) in [("nat", "KUBE-SERVICES"), ("filter", "KUBE-NODEPORTS"), ("mangle", "KUBE-NODE-PORT")] {
+        for (table, chain) in [
+            ("nat", "KUBE-SERVICES"),
+            ("filter", "KUBE-NODEPORTS"),
+            ("mangle", "KUBE-NODE-PORT"),
+        ] {
             assert!(!Which::OfIpvsOnly.includes(table, chain), "{chain} in {table}");
         }
     }

@@ -54,7 +54,11 @@ const CLEANERS: &[Cleaner] = &[
     Cleaner {
         what: "kube-proxy's chains of iptables in nf_tables",
         used_by: &[Mode::Iptables],
-        remove: || of_both_families("nf_tables", |family| Ok(nftables::remove_chains(family, Which::All)?)),
+        remove: || {
+            of_both_families("nf_tables", |family| {
+                Ok(nftables::remove_chains(family, Which::All)?)
+            })
+        },
     },
     Cleaner {
         what: "kube-proxy's chains of iptables in the legacy tables",

@@ -116,8 +116,8 @@ impl Removal {
             // An old kernel lists the rules of other chains, too.
             let of = |kind, name: &str| find(body, kind).is_some_and(|value| text(value) == name);
             let here = of(NFTA_RULE_TABLE, &from.table) && of(NFTA_RULE_CHAIN, &from.name);
-            let ours =
-                targets(find(body, NFTA_RULE_EXPRESSIONS)?).any(|target| which.is_entered(&from.table, &target));
+            let ours = targets(find(body, NFTA_RULE_EXPRESSIONS)?)
+                .any(|target| which.is_entered(&from.table, &target));
             let handle = find(body, NFTA_RULE_HANDLE)?;
             (here && ours).then(|| handle.to_vec())
         })
