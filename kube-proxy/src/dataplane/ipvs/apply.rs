@@ -211,7 +211,8 @@ impl Ipvs {
         let (mut requests, mut taken) = (kernel.ipvs.requests(), Vec::new());
         for &at in servers {
             let wanted = self.desired.server(at).map(|(server, _)| server);
-            if wanted.is_none() && !goes {
+            let is_early = wanted.is_none() || self.comes_after_rules(kernel, at);
+            if is_early && !goes {
                 continue;
             }
             for step in steps(kernel.servers.get(&at), wanted, &self.lacking) {
@@ -230,6 +231,12 @@ impl Ipvs {
         }
         let failures = failures.into_iter().map(|failure| (failure.sequence, failure));
         Ok((taken, failures.collect()))
+    }
+
+    /// At an address that is the node's own already, IPVS would take packets that no rule in force masquerades.
+    fn comes_after_rules(&self, kernel: &Kernel, at: At) -> bool {
+        let is_new = !kernel.takes_over && !kernel.servers.contains_key(&at);
+        is_new && self.desired.is_local(at.ip) && !self.rules.knows(at.ip, at.protocol, at.port)
     }
 
     fn lacks(&mut self, scheduler: Scheduler) {

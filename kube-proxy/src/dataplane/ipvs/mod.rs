@@ -22,8 +22,9 @@
 //! - The addresses of kube-ipvs0 are nobody's source unless they are the destination, too: see `device.rs`.
 //! - What this host sends to an address of kube-ipvs0 has that address as its source as well, and is always
 //!   masqueraded.
-//! - What comes comes in this order: virtual servers with their endpoints, rules, addresses; what goes goes the other way
-//!   round. Only where a predecessor serves by rules alone, the addresses come before these are replaced.
+//! - What comes comes in this order: virtual servers with their endpoints, rules, addresses, and at the node's own addresses
+//!   virtual servers after the rules; so IPVS sees no packet that a rule should have masqueraded. What goes goes the other
+//!   way round. Only where a predecessor serves by rules alone, the addresses come before these are replaced.
 //! - An endpoint of TCP or SCTP that is to go gets no new connections (weight 0) and is deleted when it has none left;
 //!   so does a virtual server. UDP endpoints go as soon as they had time for answers under way, unless they still serve:
 //!   then their flows may stay.

@@ -90,12 +90,12 @@ pub(super) use self::iptables::{has_chains, remove_chains};
 use self::kernel::Kernel;
 pub(super) use self::memory::node_ports;
 use self::others::Others;
-use self::pending::Pending;
+use self::pending::{Held, Pending};
 pub(super) use self::takeover::remove_tables;
 use super::listing::{Difference, Listing};
 use super::{CommitError, CommitReport, Dataplane, NodePortAddresses, ReadConnections};
 use crate::model::ledger::Ledger;
-use crate::model::object::{Family, ObjectName};
+use crate::model::object::{Family, ObjectName, Protocol};
 use crate::model::view::ServiceView;
 
 /// The dataplane. Opens its netlink socket at the first commit, in the network namespace of that thread.
@@ -136,6 +136,24 @@ impl Nftables {
         let owner = ObjectName::new("", format!("address {ip}"));
         let entries = guarded.then_some((Key::ClusterIp(ip), Value::Present));
         self.replace(&owner, None, entries.into_iter().collect());
+    }
+
+    /// Whether the rules in force take packets to this address and port for a Service's.
+    pub(super) fn knows(&self, ip: IpAddr, protocol: Protocol, port: u16) -> bool {
+        let has = |key: Key| match self.pending.held(&key) {
+            Some(held) => *held != Held::Absent,
+            None => self.ledger.get(&key).is_some(),
+        };
+        let serves = |address| {
+            let frontend = Frontend {
+                address,
+                protocol,
+                port,
+            };
+            has(Key::Service(frontend)) || has(Key::NoEndpoint(frontend))
+        };
+        let as_node_port = || has(Key::NodePortIp(ip)) && serves(Destination::Node(Family::of(ip)));
+        self.in_force && (serves(Destination::Ip(ip)) || as_node_port())
     }
 
     fn replace(&mut self, owner: &ObjectName, created: Option<i64>, mut entries: Vec<(Key, Value)>) {

@@ -79,6 +79,11 @@ impl Pending {
         }
     }
 
+    /// What the kernel holds under a key that is noted.
+    pub(super) fn held(&self, key: &Key) -> Option<&Held> {
+        self.differences.get(key).map(|difference| &difference.held)
+    }
+
     /// Notes a key for the next commit; `held` is what the kernel holds unless more is known.
     fn differs(&mut self, key: Key, held: Held, service: &ObjectName) {
         // The Service changed: what was refused of it is tried anew at once.
