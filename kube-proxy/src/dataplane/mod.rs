@@ -109,8 +109,10 @@ pub trait Dataplane {
     fn set_node_port_addresses(&mut self, family: Family, addresses: NodePortAddresses);
 
     /// Sets all addresses of this node's own interfaces, of both families, for a mode that has to tell them from those
-    /// that it adds itself. Queues the difference. Pure.
-    fn set_local_addresses(&mut self, _addresses: &[IpAddr]) {}
+    /// that it adds itself. Queues the difference; whether there is one. Pure.
+    fn set_local_addresses(&mut self, _addresses: &[IpAddr]) -> bool {
+        false
+    }
 
     /// Serves node ports at this family's loopback address as well, for processes of this host, whose packets then
     /// bear `source`, an address of the node. `None`: not at all. Pure.

@@ -285,7 +285,7 @@ impl Proxy {
 
     fn set_node_port_addresses(&mut self) {
         let local = Arc::clone(&self.setup.local_addresses.borrow());
-        self.dataplane.set_local_addresses(&local);
+        self.queued |= self.dataplane.set_local_addresses(&local);
         for family in Family::ALL {
             let configured = &self.setup.config.node_port_addresses;
             let addresses = node::node_port_addresses(configured, family, &self.ips, &local);

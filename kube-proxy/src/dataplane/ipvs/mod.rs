@@ -168,9 +168,11 @@ impl Dataplane for Ipvs {
         self.note(moved);
     }
 
-    fn set_local_addresses(&mut self, addresses: &[IpAddr]) {
+    fn set_local_addresses(&mut self, addresses: &[IpAddr]) -> bool {
         let moved = self.desired.set_local(addresses);
+        let differs = moved != Moved::default();
         self.note(moved);
+        differs
     }
 
     /// As upstream, not in this mode.

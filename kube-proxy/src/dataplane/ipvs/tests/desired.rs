@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::super::desired::{Desired, Moved};
 use super::super::entry::{At, Key, Value};
+use super::super::{Config, Ipvs};
 use super::{at, ip, server, shared};
-use crate::dataplane::NodePortAddresses;
+use crate::dataplane::{Dataplane, NodePortAddresses};
 use crate::model::object::{Family, ObjectName};
 
 const NODE: &str = "192.168.0.2";
@@ -81,4 +82,14 @@ fn an_address_of_another_interface_is_left_alone() {
     let moved = desired.set_local(&[ip(NODE)]);
     assert_eq!(moved.addresses, BTreeSet::from([balancer]));
     assert!(desired.has_address(balancer));
+}
+
+#[test]
+fn an_address_of_the_node_that_comes_is_something_to_commit() {
+    let mut ipvs = Ipvs::new(Config::default());
+    assert!(ipvs.set_local_addresses(&[ip("192.168.0.2")]));
+    assert!(!ipvs.set_local_addresses(&[ip("192.168.0.2")]));
+    assert!(ipvs.set_local_addresses(&[ip("192.168.0.2"), ip("192.168.0.3")]));
+    // The loopback address accepts no node ports.
+    assert!(!ipvs.set_local_addresses(&[ip("127.0.0.1"), ip("192.168.0.2"), ip("192.168.0.3")]));
 }
