@@ -165,8 +165,8 @@ impl Dataplane for Planner {
         self.inner.set_node_port_addresses(family, addresses);
     }
 
-    fn set_local_addresses(&mut self, addresses: &[std::net::IpAddr]) {
-        self.inner.set_local_addresses(addresses);
+    fn set_local_addresses(&mut self, addresses: &[std::net::IpAddr]) -> bool {
+        self.inner.set_local_addresses(addresses)
     }
 
     fn set_localhost_node_ports(&mut self, family: Family, source: Option<std::net::IpAddr>) {

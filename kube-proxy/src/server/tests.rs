@@ -20,7 +20,7 @@ async fn ask(pages: Arc<dyn Pages>, path: &str) -> (String, String) {
 
 /// The same with a method before the path, lines of the head, and a body.
 async fn ask_so(pages: Arc<dyn Pages>, asked: &str, head: &str, body: &str) -> (String, String) {
-    let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+    let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), false, false).unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(accept(listener, "test", pages));
     let mut client = TcpStream::connect(address).await.unwrap();
@@ -270,7 +270,7 @@ fn an_unspecified_address_listens_on_both_families() {
     let namespace = lab::net::Namespace::create(&format!("kp-server-{}", std::process::id())).unwrap();
     namespace.run("ip", &["link", "set", "lo", "up"]).unwrap();
     let listen = async {
-        let listener = bind("0.0.0.0:0".parse().unwrap()).await.unwrap();
+        let listener = bind("0.0.0.0:0".parse().unwrap(), false, false).unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         if std::path::Path::new("/proc/net/if_inet6").exists() {
@@ -283,12 +283,13 @@ fn an_unspecified_address_listens_on_both_families() {
 
 #[tokio::test]
 async fn a_taken_port_ends_the_program_only_when_it_is_told_to() {
-    let taken = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let taken = bind("127.0.0.1:0".parse().unwrap(), false, false).unwrap();
     let listen = Listen {
         name: "healthz",
         address: taken.local_addr().unwrap(),
         failed: "FailedToStartProxierHealthcheck",
         hard_fail: true,
+        beside: None,
     };
     let pages = || metrics_pages("");
     let (recorder, mut events) = recorder();

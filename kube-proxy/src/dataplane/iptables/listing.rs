@@ -13,7 +13,7 @@ use super::saved::{Saved, canonical};
 use super::tools::Tools;
 use super::{Iptables, State};
 use crate::dataplane::CommitError;
-use crate::dataplane::leftovers::chains::{is_entered_by_kube_proxy, is_of_kube_proxy};
+use crate::dataplane::leftovers::chains::{Which, is_of_kube_proxy};
 use crate::dataplane::listing::{Difference, Listing, Place, differences};
 use crate::model::object::Family;
 
@@ -116,7 +116,7 @@ fn keep_ours(held: &mut Listing, planned: &Listing) {
         let wanted = planned.get(place).map_or(&[][..], |wanted| &wanted.lines);
         lines.lines.retain(|rule| {
             let target = rule.rsplit_once("-j ").map_or("", |(_, target)| target);
-            wanted.contains(rule) || is_entered_by_kube_proxy(&place.table, target)
+            wanted.contains(rule) || Which::All.is_entered(&place.table, target)
         });
         lines.ordered = false;
         planned.contains_key(place) || !lines.lines.is_empty()
