@@ -27,6 +27,8 @@ pub mod config;
 pub mod conntrack;
 pub mod dataplane;
 pub mod events;
+#[cfg(test)]
+mod garbage;
 pub mod health;
 pub mod logging;
 pub mod metrics;

@@ -1,6 +1,7 @@
 //! Files and flags, and the configuration or the refusal that they make.
 
 mod flags;
+mod garbage;
 mod written;
 
 use super::*;

@@ -9,5 +9,5 @@ mod socket;
 
 pub(crate) use self::attribute::{Attributes, attributes};
 pub(crate) use self::listener::Listener;
-pub(crate) use self::message::{begin, begin_with, end, flag, messages, nfproto};
+pub(crate) use self::message::{Message, begin, begin_with, end, flag, messages, nfproto};
 pub(crate) use self::socket::{Failure, Socket};

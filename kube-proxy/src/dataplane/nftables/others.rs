@@ -13,7 +13,7 @@ use super::config::Config;
 use super::encode::MessageType;
 use super::kernel::Kernel;
 use crate::dataplane::CommitError;
-use crate::netlink::{Listener, attributes, nfproto};
+use crate::netlink::{Listener, Message, attributes, nfproto};
 
 /// `NFNLGRP_NFTABLES`.
 const GROUP: u32 = 7;
@@ -140,15 +140,7 @@ impl Others {
             return;
         };
         let mut hands = Vec::new();
-        let lost = listener.hear(|message| {
-            if message.kind == SUBSYSTEM << 8 | MessageType::NewGeneration as u16 {
-                if std::mem::take(&mut self.touched) {
-                    hands.push(hand(message.body()));
-                }
-            } else {
-                self.touched |= is_about(message.body(), config);
-            }
-        });
+        let lost = listener.hear(|message| hands.extend(self.read(message, config)));
         for hand in hands {
             self.need_repair(config, now, &hand);
         }
@@ -159,6 +151,15 @@ impl Others {
             Err(err) => error!(%err, "Cannot hear what others change in nf_tables"),
         }
         self.listener = Some(listener);
+    }
+
+    /// Takes in one message. Who it was, when it ends a transaction that changed one of our tables.
+    pub(super) fn read(&mut self, message: Message<'_>, config: &Config) -> Option<String> {
+        if message.kind != SUBSYSTEM << 8 | MessageType::NewGeneration as u16 {
+            self.touched |= is_about(message.body(), config);
+            return None;
+        }
+        std::mem::take(&mut self.touched).then(|| hand(message.body()))
     }
 
     fn need_repair(&mut self, config: &Config, now: Instant, hand: &str) {

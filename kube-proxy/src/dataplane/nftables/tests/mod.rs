@@ -4,6 +4,7 @@ mod affinity;
 mod beside_ipvs;
 mod changes;
 mod errors;
+mod garbage;
 mod listing;
 mod localhost;
 mod packets;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use lab::net::Namespace;
 
+use super::others::Others;
 use super::{Config, Nftables};
 use crate::dataplane::{CommitReport, Dataplane, LocalTraffic, NodePortAddresses};
 use crate::model::object::{Family, ObjectName, Protocol};

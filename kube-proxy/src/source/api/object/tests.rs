@@ -196,3 +196,35 @@ fn refusals_are_read_in_both_encodings_and_anything_else_is_none() {
     assert_eq!(status(Some(Encoding::Protobuf), text), None);
     assert_eq!(status(Some(Encoding::Json), Bytes::from_static(b"{}")), None);
 }
+
+fn good_frames() -> [(Encoding, Vec<u8>); 2] {
+    let mut json = slice_json("web-1");
+    json["endpoints"] = json!([{"addresses": ["10.0.0.1"], "conditions": {"ready": true}, "hints": {"forZones": []}}]);
+    json["ports"] = json!([{"name": "http", "port": 8080, "protocol": "TCP"}]);
+    [
+        (Encoding::Json, json_frame("ADDED", json).to_vec()),
+        (Encoding::Protobuf, frame("MODIFIED", &slice("web-1")).to_vec()),
+    ]
+}
+
+/// Reads a frame as each kind that it could be, and each time to its end.
+fn read_to_the_end(encoding: Encoding, bytes: Vec<u8>) {
+    if let Ok(Event::Upsert(object) | Event::Delete(object)) = event(encoding, bytes.into()) {
+        for kind in [Kind::Service, Kind::EndpointSlice, Kind::Node] {
+            let _ = upsert(kind, encoding, &object, &mut Interner::default());
+            let _ = delete(kind, encoding, &object);
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn no_frame_of_a_watch_makes_its_reader_panic(
+        json in crate::garbage::spoilt(good_frames()[0].1.clone()),
+        protobuf in crate::garbage::spoilt(good_frames()[1].1.clone()),
+    ) {
+        read_to_the_end(Encoding::Json, json);
+        read_to_the_end(Encoding::Protobuf, protobuf);
+    }
+}

@@ -3,6 +3,7 @@
 
 mod contents;
 mod derive;
+mod garbage;
 mod service_cidrs;
 mod watching;
 
