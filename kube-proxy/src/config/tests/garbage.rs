@@ -10,7 +10,7 @@ const GOOD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProx
     logging: {format: json, verbosity: 2}\nfeatureGates: {A: true}\nipvs: {scheduler: rr, syncPeriod: 30s}\n";
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn no_configuration_file_makes_its_reader_panic(bytes in spoilt(GOOD.into())) {
         let text = String::from_utf8_lossy(&bytes);

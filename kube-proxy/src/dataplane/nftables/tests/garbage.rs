@@ -26,7 +26,7 @@ fn depth(bytes: &[u8]) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn no_netlink_message_makes_its_reader_panic(bytes in spoilt(recorded())) {
         let mut others = Others::default();

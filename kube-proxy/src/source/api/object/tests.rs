@@ -218,7 +218,7 @@ fn read_to_the_end(encoding: Encoding, bytes: Vec<u8>) {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 4096, failure_persistence: None, ..Default::default() })]
     #[test]
     fn no_frame_of_a_watch_makes_its_reader_panic(
         json in crate::garbage::spoilt(good_frames()[0].1.clone()),

@@ -11,7 +11,7 @@ const GOOD: &str = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind
     addressType: IPv4\nmetadata: &a {name: web-1}\nendpoints: [{addresses: [10.0.0.1]}]\nports: [{port: 1}]\n";
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn no_manifest_makes_its_reader_panic(bytes in spoilt(GOOD.into()), json in any::<bool>()) {
         let text = String::from_utf8_lossy(&bytes);
