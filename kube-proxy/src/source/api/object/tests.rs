@@ -199,7 +199,8 @@ fn refusals_are_read_in_both_encodings_and_anything_else_is_none() {
 
 fn good_frames() -> [(Encoding, Vec<u8>); 2] {
     let mut json = slice_json("web-1");
-    json["endpoints"] = json!([{"addresses": ["10.0.0.1"], "conditions": {"ready": true}, "hints": {"forZones": []}}]);
+    json["endpoints"] =
+        json!([{"addresses": ["10.0.0.1"], "conditions": {"ready": true}, "hints": {"forZones": []}}]);
     json["ports"] = json!([{"name": "http", "port": 8080, "protocol": "TCP"}]);
     [
         (Encoding::Json, json_frame("ADDED", json).to_vec()),
