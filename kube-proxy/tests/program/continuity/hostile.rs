@@ -21,7 +21,8 @@ fn hostile(random: &mut fastrand::Rng) -> Value {
         json!(" "),
         json!("None"),
         json!("999.1.1.1"),
-        json!("010.96.0.1"),
+        // Not an address that a good Service has: who gets that is a question of age and name.
+        json!("010.97.0.1"),
         json!("::ffff:10.96.0.7"),
         json!("0.0.0.0"),
         json!("255.255.255.255"),
