@@ -95,6 +95,33 @@ pub enum UsageError {
     Positional(Vec<String>),
 }
 
+impl UsageError {
+    fn invalid(flag: &str, value: &str, problem: &'static str) -> Self {
+        Self::InvalidArgument {
+            flag: flag.to_owned(),
+            value: value.to_owned(),
+            problem,
+        }
+    }
+}
+
+/// Cuts `--name=value`, for the commands that have few flags of their own.
+fn cut(argument: &str) -> (&str, Option<String>) {
+    match argument.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (argument, None),
+    }
+}
+
+/// Whether the value of `--output`, or `-o`, is JSON.
+fn is_json(flag: &str, value: &str) -> Result<bool, UsageError> {
+    match value {
+        "json" => Ok(true),
+        "text" => Ok(false),
+        _ => Err(UsageError::invalid(flag, value, "must be text or json")),
+    }
+}
+
 /// Reads the arguments (without the program's name).
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! The arguments of `kube-proxy plan`: the proxy's own, and what is to be printed.
 
-use super::{Command, Flags, UsageError, of_a_proxy};
+use super::{Command, Flags, UsageError, cut, is_json, of_a_proxy};
 
 /// The word before the flags that asks for a plan instead of a proxy.
 pub const PLAN: &str = "plan";
@@ -19,31 +19,19 @@ pub(super) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
     let mut plan = Plan::default();
     let mut others = Vec::new();
     while let Some(argument) = arguments.next() {
-        let (name, value) = match argument.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (argument.as_str(), None),
-        };
-        let refuse = |value: String, problem| UsageError::InvalidArgument {
-            flag: name.to_owned(),
-            value,
-            problem,
-        };
+        let (name, value) = cut(&argument);
         match name {
             "--diff" => {
                 plan.diff = match value.as_deref() {
                     None | Some("true") => true,
                     Some("false") => false,
-                    Some(other) => return Err(refuse(other.to_owned(), "must be true or false")),
+                    Some(other) => return Err(UsageError::invalid(name, other, "must be true or false")),
                 }
             }
             "--output" | "-o" => {
                 let value = value.or_else(|| arguments.next());
-                plan.json = match value.as_deref() {
-                    Some("json") => true,
-                    Some("text") => false,
-                    Some(other) => return Err(refuse(other.to_owned(), "must be text or json")),
-                    None => return Err(UsageError::NeedsArgument(name.to_owned())),
-                }
+                let value = value.ok_or_else(|| UsageError::NeedsArgument(name.to_owned()))?;
+                plan.json = is_json(name, &value)?;
             }
             _ => others.push(argument),
         }

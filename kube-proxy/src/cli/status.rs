@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::{Command, UsageError};
+use super::{Command, UsageError, cut, is_json};
 
 /// Where the metrics server listens unless told.
 const METRICS_PORT: u16 = 10249;
@@ -12,10 +12,7 @@ pub(super) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
     let mut address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), METRICS_PORT);
     let mut json = false;
     while let Some(argument) = arguments.next() {
-        let (name, value) = match argument.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (argument.as_str(), None),
-        };
+        let (name, value) = cut(&argument);
         let known = match name {
             "--metrics-bind-address" | "--output" | "-o" => name,
             "-h" | "--help" => return Ok(Command::Help),
@@ -26,21 +23,14 @@ pub(super) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         };
         let value = value.or_else(|| arguments.next());
         let value = value.ok_or_else(|| UsageError::NeedsArgument(known.to_owned()))?;
-        let refuse = |problem| UsageError::InvalidArgument {
-            flag: known.to_owned(),
-            value: value.clone(),
-            problem,
-        };
         match (known, value.as_str()) {
             ("--metrics-bind-address", text) => {
                 let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, METRICS_PORT));
                 address = alone
                     .or_else(|_| text.parse())
-                    .map_err(|_| refuse("must be IP or IP:port"))?;
+                    .map_err(|_| UsageError::invalid(known, text, "must be IP or IP:port"))?;
             }
-            (_, "json") => json = true,
-            (_, "text") => json = false,
-            _ => return Err(refuse("must be text or json")),
+            (_, text) => json = is_json(known, text)?,
         }
     }
     Ok(Command::Status { address, json })

@@ -20,6 +20,7 @@ const SENDER: u32 = 12;
 #[derive(Debug)]
 pub(crate) struct Listener {
     fd: OwnedFd,
+    buffer: Vec<u8>,
 }
 
 impl Listener {
@@ -36,7 +37,10 @@ impl Listener {
         let _ = socket::setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER);
         leave_out(&fd, own)?;
         socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 1 << (group - 1)))?;
-        Ok(Self { fd })
+        Ok(Self {
+            fd,
+            buffer: vec![0; LONGEST],
+        })
     }
 
     /// Another descriptor of the socket, to wait for what it hears.
@@ -45,12 +49,11 @@ impl Listener {
     }
 
     /// Passes on all that was heard. Whether some of it was lost.
-    pub(crate) fn hear(&self, mut each: impl FnMut(Message<'_>)) -> Result<bool, Errno> {
-        let mut buffer = vec![0; LONGEST];
+    pub(crate) fn hear(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<bool, Errno> {
         let mut lost = false;
         loop {
-            match socket::recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => messages(&buffer[..length]).for_each(&mut each),
+            match socket::recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => messages(&self.buffer[..length]).for_each(&mut each),
                 Err(Errno::EAGAIN) => return Ok(lost),
                 Err(Errno::ENOBUFS) => lost = true,
                 Err(Errno::EINTR) => {}

@@ -136,7 +136,7 @@ impl Others {
 
     /// Takes in what was heard.
     pub(super) fn hear(&mut self, config: &Config, now: Instant) {
-        let Some(listener) = self.listener.take() else {
+        let Some(mut listener) = self.listener.take() else {
             return;
         };
         let mut hands = Vec::new();
