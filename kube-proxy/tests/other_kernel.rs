@@ -40,8 +40,9 @@ const CHOSEN: &[(&str, &str)] = &[
     // Memory of clients: dynamic maps with timeouts; xt_recent; persistence.
     (
         "session-affinity",
-        "nftables::ipv4 iptables::ipv6 iptables-legacy::ipv4",
+        "nftables::ipv4 iptables::ipv6 iptables-legacy::ipv4 ipvs::ipv6",
     ),
+    ("session-affinity-restart", "ipvs::ipv4"),
     // Intervals in concatenations.
     (
         "source-ranges",
@@ -77,6 +78,7 @@ const CHOSEN: &[(&str, &str)] = &[
     ("load-balancer-ip", "ipvs::ipv4"),
     ("type-changed", "ipvs::ipv6"),
     ("dual-stack", "ipvs::ipv4"),
+    ("unallocated-cluster-ip", "ipvs::ipv4"),
     // The loopback address: rewriting before conntrack; route_localnet.
     ("node-port-localhost", "nftables::ipv4 iptables::ipv4"),
     ("node-port-localhost-ipv6", "iptables::ipv6"),
@@ -94,6 +96,7 @@ const CHOSEN: &[(&str, &str)] = &[
     // Conntrack's netlink: filtered dumps, deletions by id. Connections of IPVS, which conntrack shares.
     ("udp-endpoint-gone", "nftables::ipv4 iptables::ipv6 ipvs::ipv4"),
     ("udp-endpoint-terminates", "ipvs::ipv6"),
+    ("udp-service-deleted", "ipvs::ipv4"),
     ("established-connections", "ipvs::ipv6"),
     ("rolling-update", "ipvs::ipv4"),
     // Rules that replace rules in one transaction, ours and upstream's; virtual servers that are taken over.
@@ -104,28 +107,10 @@ const CHOSEN: &[(&str, &str)] = &[
 ];
 
 /// What is known to fail there, and is to be mended; each test run says so.
-const OPEN: &[(&str, &str)] = &[
-    (
-        "session-affinity-restart::nftables::ipv6",
-        "after a restart a client gets a second entry in the map of clients beside the one that was carried over",
-    ),
-    (
-        "session-affinity::ipvs::ipv6",
-        "processes of the node do not always stay with their endpoint",
-    ),
-    (
-        "session-affinity-restart::ipvs::ipv4",
-        "processes of the node do not always stay with their endpoint",
-    ),
-    (
-        "unallocated-cluster-ip::ipvs::ipv4",
-        "the address of a deleted Service refuses, and does not drop, while connections keep it",
-    ),
-    (
-        "udp-service-deleted::ipvs::ipv4",
-        "a held flow to a node port that is gone is refused at first and then gets no answer",
-    ),
-];
+const OPEN: &[(&str, &str)] = &[(
+    "session-affinity-restart::nftables::ipv6",
+    "after a restart a client gets a second entry in the map of clients beside the one that was carried over",
+)];
 
 fn main() -> ExitCode {
     init::enter();

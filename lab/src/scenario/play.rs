@@ -238,6 +238,7 @@ impl Stage {
                 ask,
                 pause: step.pause.map(Duration::from_secs_f64),
                 changed: self.changed,
+                mode: self.play.mode,
                 proxies: &self.proxies,
             })
             .collect();
@@ -304,7 +305,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Asks until the outcome is the expected one, then once more.
+    /// Asks until the outcome is the expected one, then once more: after a moment, since IPVS forgets a flow at a tick of
+    /// its clock, and until then drops what comes after the first packet.
     fn moved(&mut self, name: &str, expected: &Expectation) -> Result<()> {
         let held = self.held(name)?;
         let outcome = loop {
@@ -322,6 +324,7 @@ impl Stage {
         if let Some(held) = self.held.get_mut(name) {
             held.outcome = outcome;
         }
+        thread::sleep(PAUSE * 4);
         self.still(name)
     }
 

@@ -293,6 +293,7 @@ fn an_unmet_expectation_names_what_should_be_and_what_came() {
             to: "10.244.2.11:8080".parse().unwrap(),
         },
         changed: Instant::now().checked_sub(Duration::from_secs(60)).unwrap(),
+        mode: Mode::Nftables,
         proxies: &BTreeMap::new(),
     };
     let put = |expected: &str| {
@@ -347,6 +348,7 @@ fn shares_that_are_not_equal_are_not_even() {
             lab: &lab,
             ask: &"udp 10.96.0.1:8080".parse().unwrap(),
             changed: Instant::now().checked_sub(Duration::from_secs(60)).unwrap(),
+            mode: Mode::Nftables,
             proxies: &BTreeMap::new(),
         };
         let put = question.put("x", &"evenly a b, seen as itself".parse().unwrap());

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::entry::{At, Key, Server, Value};
+use ipnet::IpNet;
+
 use crate::dataplane::NodePortAddresses;
 use crate::dataplane::nftables::{Destination, Frontend};
 use crate::model::ledger::Ledger;
@@ -19,6 +21,8 @@ pub(super) struct Desired {
     local: BTreeSet<IpAddr>,
     /// The addresses that accept node ports, sorted, for IPv4 and IPv6.
     node_ports: [Vec<IpAddr>; 2],
+    /// Where ClusterIPs come from, for IPv4 and IPv6.
+    service_cidrs: [Vec<IpNet>; 2],
 }
 
 /// What changed in what the kernel should hold.
@@ -37,6 +41,7 @@ impl Default for Desired {
             accepting: [NodePortAddresses::All, NodePortAddresses::All],
             local: BTreeSet::new(),
             node_ports: [Vec::new(), Vec::new()],
+            service_cidrs: [Vec::new(), Vec::new()],
         }
     }
 }
@@ -62,6 +67,17 @@ impl Desired {
     /// Another interface of this node has the address.
     pub(super) fn is_local(&self, ip: IpAddr) -> bool {
         self.local.contains(&ip)
+    }
+
+    /// ClusterIPs come from a network with this address.
+    pub(super) fn comes_from_service_cidr(&self, ip: IpAddr) -> bool {
+        let cidrs = &self.service_cidrs[Family::of(ip) as usize];
+        cidrs.iter().any(|cidr| cidr.contains(&ip))
+    }
+
+    /// Sets where ClusterIPs come from.
+    pub(super) fn set_service_cidrs(&mut self, family: Family, cidrs: &[IpNet]) {
+        self.service_cidrs[family as usize] = cidrs.to_vec();
     }
 
     /// The addresses that accept node ports.

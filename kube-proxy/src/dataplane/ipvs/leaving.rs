@@ -19,6 +19,7 @@ use super::message::{self, Listed};
 use super::steps::{Step, after, leaves};
 use crate::dataplane::nftables::Backend;
 use crate::dataplane::{CommitError, CommitReport};
+use crate::model::object::Protocol;
 use crate::netlink::Failure;
 
 /// How long an endpoint of UDP stays for answers under way.
@@ -137,11 +138,20 @@ impl Ipvs {
         Ok(())
     }
 
-    /// Has the rules guard addresses as long as they are on the device, whether they are still wanted there or not.
+    /// Has the rules guard addresses as long as they are on the device, whether they are still wanted there or not. At one
+    /// that only has connections to end, the kernel would refuse new ones; where ClusterIPs come from they are dropped.
     pub(super) fn guard_addresses(&mut self, kernel: &Kernel) {
         for &ip in &self.moved.addresses {
+            let wanted = self.desired.has_address(ip);
             let there = kernel.addresses.contains(&ip) && !self.desired.is_local(ip);
-            self.rules.guard(ip, there || self.desired.has_address(ip));
+            if there && !wanted && self.desired.comes_from_service_cidr(ip) {
+                let ports = coming_to(&self.leaving, ip).map(|at| (at.protocol, at.port));
+                self.rules.drop_new(ip, ports);
+            } else if there || wanted {
+                self.rules.guard(ip);
+            } else {
+                self.rules.leave_alone(ip);
+            }
         }
     }
 
@@ -196,7 +206,7 @@ impl Ipvs {
         }
         for ip in surplus {
             kernel.addresses.remove(&ip);
-            self.rules.guard(ip, false);
+            self.rules.leave_alone(ip);
         }
         let rules = self.rules.commit_at(Instant::now())?;
         report.messages += rules.messages;
@@ -206,8 +216,21 @@ impl Ipvs {
 
     /// The address is wanted on the device, or connections still come to it there.
     fn stays(&self, kernel: &Kernel, ip: IpAddr) -> bool {
-        let comes = || self.leaving.keys().any(|at| at.ip == ip);
+        let comes = || coming_to(&self.leaving, ip).next().is_some();
         self.desired.has_address(ip)
             || (kernel.addresses.contains(&ip) && !self.desired.is_local(ip) && comes())
     }
+}
+
+/// The virtual servers at an address that have endpoints which are to go.
+fn coming_to(leaving: &BTreeMap<At, Leaving>, ip: IpAddr) -> impl Iterator<Item = &At> {
+    let first = At {
+        ip,
+        protocol: Protocol::Tcp,
+        port: 0,
+    };
+    leaving
+        .range(first..)
+        .map(|(at, _)| at)
+        .take_while(move |at| at.ip == ip)
 }

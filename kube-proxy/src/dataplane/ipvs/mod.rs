@@ -33,7 +33,11 @@
 //! - What the kernel holds otherwise than expected is noticed when it is changed, and then all of it is read anew.
 //!
 //! Limits: session affinity is IPVS' persistence, so it holds for one address of a ServicePort. The schedulers have no
-//! say where sources are told apart. Node ports are not served at the loopback address.
+//! say where sources are told apart. Node ports are not served at the loopback address. The kernel's IPVS tells
+//! answers by endpoint and client alone, and not by conntrack's entry: while it remembers that another node asked an endpoint
+//! through a node port here, a connection which that node masquerades to the same endpoint fails, if masquerading
+//! happens to choose the same source port. And a process of the host that asks while its Service comes has
+//! the node's address as its source until the Service's is there, so affinity may then begin anew.
 
 mod apply;
 mod cleanup;
@@ -180,6 +184,8 @@ impl Dataplane for Ipvs {
 
     fn set_service_cidrs(&mut self, family: Family, cidrs: &[IpNet]) {
         self.rules.set_service_cidrs(family, cidrs);
+        self.desired.set_service_cidrs(family, cidrs);
+        self.moved.addresses.extend(self.leaving.keys().map(|at| at.ip));
     }
 
     fn commit(&mut self, report: &mut CommitReport) -> Result<(), CommitError> {

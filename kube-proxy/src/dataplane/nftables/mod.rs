@@ -76,6 +76,7 @@ pub(in crate::dataplane) mod walk;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -84,8 +85,8 @@ use self::affinity::Groups;
 pub use self::config::Config;
 use self::config::NodePorts;
 use self::connections::Connections;
+use self::entry::{Action, Key, Target, Value};
 pub(super) use self::entry::{Backend, Destination, Frontend};
-use self::entry::{Key, Value};
 pub(super) use self::iptables::{has_chains, remove_chains};
 use self::kernel::Kernel;
 pub(super) use self::memory::node_ports;
@@ -131,11 +132,39 @@ impl Nftables {
         }
     }
 
-    /// Refuses what no Service takes at an address that is this node's for the Services' sake alone, or no longer.
-    pub(super) fn guard(&mut self, ip: IpAddr, guarded: bool) {
+    /// Refuses what no Service takes at an address that is this node's for the Services' sake alone.
+    pub(super) fn guard(&mut self, ip: IpAddr) {
+        self.at_address(ip, vec![(Key::ClusterIp(ip), Value::Present)]);
+    }
+
+    /// Drops new connections to ports of an address that no Service has any more.
+    pub(super) fn drop_new(&mut self, ip: IpAddr, ports: impl Iterator<Item = (Protocol, u16)>) {
+        let dropped = ports.map(|(protocol, port)| {
+            let frontend = Frontend {
+                address: Destination::Ip(ip),
+                protocol,
+                port,
+            };
+            (
+                Key::NoEndpoint(frontend),
+                Value::Verdict(Arc::new(Action {
+                    target: Target::Drop,
+                    comment: "connections go on".into(),
+                })),
+            )
+        });
+        let dropped = dropped.collect();
+        self.at_address(ip, dropped);
+    }
+
+    /// Forgets both of an address.
+    pub(super) fn leave_alone(&mut self, ip: IpAddr) {
+        self.at_address(ip, Vec::new());
+    }
+
+    fn at_address(&mut self, ip: IpAddr, entries: Vec<(Key, Value)>) {
         let owner = ObjectName::new("", format!("address {ip}"));
-        let entries = guarded.then_some((Key::ClusterIp(ip), Value::Present));
-        self.replace(&owner, None, entries.into_iter().collect());
+        self.replace(&owner, None, entries);
     }
 
     /// Whether the rules in force take packets to this address and port for a Service's.

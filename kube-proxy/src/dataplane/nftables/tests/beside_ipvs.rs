@@ -95,7 +95,8 @@ fn nft_lists_the_rules_beside_ipvs() {
         let port = port(family, &endpoints, &addresses);
         node.update(&view(&format!("web-{family}").to_lowercase(), [port]));
     }
-    node.dataplane.guard("198.51.100.1".parse().unwrap(), true);
+    let guarded = "198.51.100.1".parse().unwrap();
+    node.dataplane.guard(guarded);
     assert_eq!(node.commit().refused, []);
     let rules = node.nft(&["list", "ruleset"]);
     for line in [
@@ -107,10 +108,16 @@ fn nft_lists_the_rules_beside_ipvs() {
         assert!(rules.contains(line), "no {line:?} in\n{rules}");
     }
     node.nft(&["-j", "list", "ruleset"]);
-    let guarded = || node.nft(&["list", "set", "ip", "kube-proxy", "cluster-ips"]);
-    assert!(guarded().contains("198.51.100.1"), "{}", guarded());
-    node.dataplane.guard("198.51.100.1".parse().unwrap(), false);
+    let in_use = |node: &Node| node.nft(&["list", "set", "ip", "kube-proxy", "cluster-ips"]);
+    let refused = |node: &Node| node.nft(&["list", "map", "ip", "kube-proxy", "no-endpoint-services"]);
+    assert!(in_use(&node).contains("198.51.100.1"), "{}", in_use(&node));
+    node.dataplane
+        .drop_new(guarded, [(Protocol::Udp, 53)].into_iter());
     node.commit();
-    let guarded = node.nft(&["list", "set", "ip", "kube-proxy", "cluster-ips"]);
-    assert!(!guarded.contains("198.51.100.1"), "{guarded}");
+    assert!(!in_use(&node).contains("198.51.100.1"), "{}", in_use(&node));
+    let dropped = "198.51.100.1 . udp . 53 comment \"connections go on\" : drop";
+    assert!(refused(&node).contains(dropped), "{}", refused(&node));
+    node.dataplane.leave_alone(guarded);
+    node.commit();
+    assert!(!refused(&node).contains("198.51.100.1"), "{}", refused(&node));
 }
