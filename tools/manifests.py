@@ -146,10 +146,12 @@ check(
     same(iptables["DaemonSet"], kubeadm["DaemonSet"]),
     "the chart's DaemonSet of mode iptables is not that of kustomize/kubeadm",
 )
-check(
-    main_container(sets["chart, mode ipvs"][0])["securityContext"]["privileged"],
-    "mode ipvs of the chart may not make its settings",
-)
+for name, (objects, _) in sets.items():
+    rights = main_container(objects)["securityContext"]
+    check(not rights["privileged"] and rights["capabilities"]["drop"] == ["ALL"], f"{name}: the proxy has too many rights")
+    init = objects["DaemonSet"]["spec"]["template"]["spec"]["initContainers"][0]
+    check(init["securityContext"]["privileged"], f"{name}: the init container may not make its settings")
+    check("--init-only" in init["command"], f"{name}: the init container does not end")
 
 refuses({})
 refuses({**API_SERVER, "mode": "userspace"})

@@ -47,7 +47,7 @@ pub fn run(flags: &Flags, loaded: &Loaded) -> Result<bool> {
             .context("encountered an error while tearing down rules")
             .map(|()| true)
     } else if flags.init_only {
-        initialize(&loaded.config);
+        initialize(&loaded.config)?;
         info!("Initialized; not proxying, because of --init-only");
         Ok(true)
     } else {
@@ -64,7 +64,8 @@ fn write(path: &Path, loaded: &Loaded) -> Result<()> {
 
 /// Makes the settings of the kernel that need more privileges than a proxy has. A proxy that has them makes those of the
 /// mode with its first rules, for `route_localnet` is not to be on for longer than there is a rule to guard it.
-fn initialize(config: &Config) {
+fn initialize(config: &Config) -> Result<()> {
     sysctl::set_conntrack(&config.conntrack);
-    dataplane::prepare(config);
+    dataplane::prepare(config)?;
+    Ok(())
 }

@@ -237,6 +237,31 @@ fn init_only_makes_the_settings_of_the_kernel_and_no_rules() {
 }
 
 #[test]
+fn init_only_in_ipvs_mode_makes_the_settings_of_ipvs_or_says_that_there_is_none() {
+    let node = Namespace::create("ipvs").unwrap();
+    let arguments = ["--init-only", "--proxy-mode=ipvs", "--conntrack-max-per-core=0"];
+    let output = run(&node, &arguments);
+    let log = text(&output.stderr);
+    // It makes the kernel load IPVS, so afterwards is the time to look.
+    if Path::new("/proc/net/ip_vs").exists() {
+        assert!(output.status.success(), "{log}");
+        let set = node.run("cat", &["/proc/sys/net/ipv4/vs/expire_nodest_conn"]);
+        assert_eq!(set.unwrap(), "1\n");
+    } else {
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        let reason = "\"command failed\" err=\"prepare for mode ipvs: this kernel lacks IPVS (module ip_vs, CONFIG_IP_VS)\"";
+        assert!(log.contains(reason), "{log}");
+        assert!(!log.contains("Cannot set a sysctl"), "{log}");
+    }
+    // Conntrack has its settings in either case.
+    let conntrack = node.run(
+        "cat",
+        &["/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait"],
+    );
+    assert_eq!(conntrack.unwrap(), "3600\n");
+}
+
+#[test]
 fn the_complete_configuration_is_written_where_that_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.conf");

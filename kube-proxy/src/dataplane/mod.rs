@@ -89,15 +89,20 @@ pub fn open(config: &Config, host: Host) -> Box<dyn Dataplane> {
 }
 
 /// Makes the settings of the kernel that the configured mode needs and that need more privileges than it has later.
-pub fn prepare(config: &Config) {
+///
+/// # Errors
+/// When the kernel lacks what these settings are of.
+pub fn prepare(config: &Config) -> Result<(), CommitError> {
     match config.mode {
-        Mode::Nftables | Mode::Ipvs => {}
+        Mode::Nftables => {}
         Mode::Iptables => {
             if config.localhost_node_ports && config.node_ports_cover_localhost() {
                 iptables::route_localnet();
             }
         }
+        Mode::Ipvs => ipvs::prepare(config.ipvs.strict_arp)?,
     }
+    Ok(())
 }
 
 /// A mode: translates resolved Services and keeps the kernel equal to them.

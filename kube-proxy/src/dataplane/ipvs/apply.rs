@@ -66,7 +66,7 @@ impl Ipvs {
     /// Looks at what there is, and notes all that is wanted or there as changed.
     fn begin(&mut self) -> Result<Kernel, CommitError> {
         let mut kernel = Kernel::open()?;
-        sysctl::set(&self.config);
+        sysctl::set(self.config.strict_arp);
         kernel.takes_over = kernel.device.is_there() || is_served()?;
         let made = kernel.device.make();
         made.map_err(|errno| failed(&format!("make the device {}", DEVICE), errno))?;

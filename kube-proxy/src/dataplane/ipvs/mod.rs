@@ -71,6 +71,7 @@ pub(crate) use self::device::index;
 use self::entry::{At, Key, Scheduler, Value};
 use self::kernel::Kernel;
 use self::leaving::Leaving;
+pub use self::sysctl::prepare;
 use super::listing::{Difference, Listing};
 use super::nftables::{self, Nftables};
 use super::retry::Retry;

@@ -3,7 +3,10 @@
 
 use tracing::warn;
 
-use super::Config;
+use super::kernel::failed;
+use super::message::FAMILY;
+use crate::dataplane::CommitError;
+use crate::netlink::generic::Generic;
 use crate::node::sysctl;
 
 /// What is always set. (Upstream's `conn_reuse_mode` is for kernels before 5.9, which lack what the rules need.)
@@ -22,9 +25,19 @@ const STRICT_ARP: [(&str, u64); 2] = [
     ("net/ipv4/conf/all/arp_announce", 2),
 ];
 
+/// Makes the settings before there is a proxy. IPVS is asked for first: its settings are there once its module is.
+///
+/// # Errors
+/// When there is no IPVS. A setting that cannot be made is reported, and no error.
+pub fn prepare(strict_arp: bool) -> Result<(), CommitError> {
+    Generic::open(FAMILY).map_err(|errno| failed("prepare for mode ipvs", errno))?;
+    set(strict_arp);
+    Ok(())
+}
+
 /// Sets what differs.
-pub(super) fn set(config: &Config) {
-    let strict: &[_] = if config.strict_arp { &STRICT_ARP } else { &[] };
+pub(super) fn set(strict_arp: bool) {
+    let strict: &[_] = if strict_arp { &STRICT_ARP } else { &[] };
     for (name, value) in ALWAYS.iter().chain(strict) {
         if let Err(err) = sysctl::set(name, *value) {
             warn!(sysctl = name, value, %err, "Cannot set a sysctl that IPVS needs");
