@@ -1,10 +1,25 @@
 //! Plays scenarios on the kernel of Debian's release (6.1 in Debian 12), emulated: those of the IPVS mode, which few
 //! machines' own kernel has, those of the other modes that touch different parts of a kernel, and SCTP with real
 //! associations. One test each, named as in `scenarios.rs`. They need root, and what `tools/kernel` fetches, and fail
-//! without.
+//! without. `in_ipvs_mode` holds what is no scenario: the program as whoever runs it sees it, in that mode.
 //!
 //! An instruction costs twenty times as much there. So in the other modes each kind of rule, of map and of netlink
 //! message is met once; the scenarios by themselves are proved where they run fast.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+#[path = "program/exposition.rs"]
+mod exposition;
+#[path = "other_kernel/in_ipvs_mode.rs"]
+mod in_ipvs_mode;
+#[path = "program/machine.rs"]
+#[expect(dead_code, reason = "the tests of the program need more of it")]
+mod machine;
+#[path = "program/metrics.rs"]
+mod metrics;
+#[path = "program/running.rs"]
+#[expect(dead_code, reason = "the tests of the program need more of it")]
+mod running;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -118,7 +133,7 @@ fn main() -> ExitCode {
     if let Some((first, names)) = given.split_first()
         && first == INSIDE
     {
-        return round::play(names, Path::new(KUBE_PROXY)).unwrap_or_else(|error| {
+        return round::play(names, Path::new(KUBE_PROXY), in_ipvs_mode::ALL).unwrap_or_else(|error| {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         });
@@ -130,7 +145,10 @@ fn main() -> ExitCode {
         }
     }
     let known: HashSet<String> = match plays(folder(), None) {
-        Ok(plays) => plays.iter().map(|play| play.name()).collect(),
+        Ok(plays) => {
+            let others = in_ipvs_mode::ALL.iter().map(|(name, _)| (*name).to_owned());
+            plays.iter().map(|play| play.name()).chain(others).collect()
+        }
         Err(error) => {
             eprintln!("{error:#}");
             return ExitCode::FAILURE;
@@ -166,13 +184,14 @@ fn round_of(names: &[String]) -> &'static Result<Round, String> {
     })
 }
 
-/// The names of all chosen plays.
+/// The names of all chosen plays, and of what else is tested there.
 fn chosen() -> Vec<String> {
     let plays = CHOSEN.iter().flat_map(|(file, modes)| {
         let modes = modes.split(' ');
         modes.map(move |mode| format!("{file}::{mode}"))
     });
-    plays.collect()
+    let others = in_ipvs_mode::ALL.iter().map(|(name, _)| (*name).to_owned());
+    plays.chain(others).collect()
 }
 
 /// Whether the command line selects a test, as libtest-mimic will judge it.

@@ -1,7 +1,7 @@
 //! The whole of `/metrics`, compared with what upstream's documentation and its own answers say: names, types, labels
 //! and buckets, in each mode.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use lab::net::Namespace;
@@ -149,64 +149,77 @@ fn elsewhere(endpoint: &str, trigger: &str) -> String {
 #[test]
 fn metrics_have_upstreams_names_types_labels_and_buckets_in_each_mode() {
     for mode in ["nftables", "iptables"] {
-        let namespace = Namespace::create("metrics").unwrap();
-        let web = service("web", "10.96.0.10", 30080, &["10.244.0.9"]);
-        let manifests = Manifests::new(&[web.clone(), elsewhere("3", "2020-01-01T00:00:00Z")]);
-        let proxy = Proxy::start(
-            &namespace,
-            &[&format!("--proxy-mode={mode}"), &manifests.argument],
-        );
-        proxy.says("SyncProxyRules complete for the first time");
-        manifests.write(&[web, elsewhere("4", &Timestamp::now().to_string())]);
-        let metrics = "http://127.0.0.1:10249/metrics";
-        // The slice that was there before the program says nothing about it.
-        for family in ["IPv4", "IPv6"] {
-            let measured =
-                format!("network_programming_duration_seconds_count{{ip_family=\"{family}\"}} 1\n");
-            let looked =
-                format!("conntrack_reconciler_sync_duration_seconds_count{{ip_family=\"{family}\"}}");
-            proxy.answers(metrics, &[&measured, &looked]);
-        }
-        proxy.get(10256, "/healthz");
-        proxy.get(10256, "/livez");
-        let answer = proxy.get(10249, "/metrics");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains("Content-Type: text/plain; version=0.0.4"), "{head}");
-        let families = read(body);
-        for (name, family) in &families {
-            let known = TABLE.iter().find(|(known, ..)| known == name);
-            let (_, kind, labels, when) = known.unwrap_or_else(|| panic!("{name} is in no table"));
-            is_as_told(name, family, *kind, labels);
-            assert!(
-                !matches!(when, In(other) if *other != mode),
-                "{name} in {mode} mode"
-            );
-        }
-        for (name, _, _, when) in TABLE {
-            let wanted = *when == Always || *when == In(mode);
-            assert!(
-                !wanted || families.contains_key(*name),
-                "{name} is missing in\n{body}"
-            );
-        }
-        let value = |name: &str, series: &str| families[name].series[&format!("{name}{series}")];
-        for (family, policy, count) in [
-            ("IPv4", "internal", 1.0),
-            ("IPv6", "internal", 1.0),
-            ("IPv4", "external", 0.0),
-        ] {
-            let labels = format!("{{ip_family=\"{family}\",traffic_policy=\"{policy}\"}}");
-            assert_eq!(
-                value("kubeproxy_sync_proxy_rules_no_local_endpoints_total", &labels),
-                count
-            );
-        }
-        let now = Timestamp::now().as_duration().as_secs_f64();
-        let age = now - value("process_start_time_seconds", "");
-        assert!((-5.0..3600.0).contains(&age), "{age}");
-        assert!(value("process_resident_memory_bytes", "") > 1e6);
-        assert!(value("process_open_fds", "") > 3.0 && value("process_threads", "") >= 3.0);
-        let gate = "{name=\"AllowServiceExternalIPs\",stage=\"\"}";
-        assert_eq!(value("kubernetes_feature_enabled", gate), 1.0);
+        are_as_upstreams(mode);
     }
+}
+
+/// Compares everything, after a start, a change in both families, and requests to the other pages. In IPVS mode it takes a
+/// kernel that has IPVS.
+pub(crate) fn are_as_upstreams(mode: &'static str) {
+    let namespace = Namespace::create("metrics").unwrap();
+    let web = service("web", "10.96.0.10", 30080, &["10.244.0.9"]);
+    let manifests = Manifests::new(&[web.clone(), elsewhere("3", "2020-01-01T00:00:00Z")]);
+    let proxy = Proxy::start(
+        &namespace,
+        &[&format!("--proxy-mode={mode}"), &manifests.argument],
+    );
+    proxy.says("SyncProxyRules complete for the first time");
+    manifests.write(&[web, elsewhere("4", &Timestamp::now().to_string())]);
+    let metrics = "http://127.0.0.1:10249/metrics";
+    // The slice that was there before the program says nothing about it.
+    for family in ["IPv4", "IPv6"] {
+        let measured = format!("network_programming_duration_seconds_count{{ip_family=\"{family}\"}} 1\n");
+        let looked = format!("conntrack_reconciler_sync_duration_seconds_count{{ip_family=\"{family}\"}}");
+        proxy.answers(metrics, &[&measured, &looked]);
+    }
+    let healthy = ["HTTP/1.1 200 OK", "\"healthy\":true", "\"IPv4\"", "\"IPv6\""];
+    for page in ["healthz", "livez"] {
+        proxy.answers(&format!("http://127.0.0.1:10256/{page}"), &healthy);
+    }
+    let told = proxy.get(10249, "/proxyMode");
+    assert!(told.ends_with(&format!("\r\n\r\n{mode}")), "{told}");
+    let answer = proxy.get(10249, "/metrics");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("Content-Type: text/plain; version=0.0.4"), "{head}");
+    let families = read(body);
+    for (name, family) in &families {
+        let known = TABLE.iter().find(|(known, ..)| known == name);
+        let (_, kind, labels, when) = known.unwrap_or_else(|| panic!("{name} is in no table"));
+        is_as_told(name, family, *kind, labels);
+        assert!(
+            !matches!(when, In(other) if *other != mode),
+            "{name} in {mode} mode"
+        );
+    }
+    for (name, _, _, when) in TABLE {
+        let wanted = *when == Always || *when == In(mode);
+        assert!(
+            !wanted || families.contains_key(*name),
+            "{name} is missing in\n{body}"
+        );
+    }
+    have_the_values(&families);
+}
+
+/// Those that are known in any mode.
+fn have_the_values(families: &BTreeMap<String, Family>) {
+    let value = |name: &str, series: &str| -> f64 { families[name].series[&format!("{name}{series}")] };
+    for (family, policy, count) in [
+        ("IPv4", "internal", 1.0),
+        ("IPv6", "internal", 1.0),
+        ("IPv4", "external", 0.0),
+    ] {
+        let labels = format!("{{ip_family=\"{family}\",traffic_policy=\"{policy}\"}}");
+        assert_eq!(
+            value("kubeproxy_sync_proxy_rules_no_local_endpoints_total", &labels),
+            count
+        );
+    }
+    let now = Timestamp::now().as_duration().as_secs_f64();
+    let age = now - value("process_start_time_seconds", "");
+    assert!((-5.0..3600.0).contains(&age), "{age}");
+    assert!(value("process_resident_memory_bytes", "") > 1e6);
+    assert!(value("process_open_fds", "") > 3.0 && value("process_threads", "") >= 3.0);
+    let gate = "{name=\"AllowServiceExternalIPs\",stage=\"\"}";
+    assert_eq!(value("kubernetes_feature_enabled", gate), 1.0);
 }

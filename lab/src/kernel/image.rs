@@ -13,8 +13,8 @@ use super::cpio::{Archive, Entry};
 use super::modules::{self, Module};
 use super::{Guest, init};
 
-/// Programs that a lab and the kube-proxies in it start.
-const PROGRAMS: &[&str] = &["ip", "nft", "ipvsadm", "ipset"];
+/// Programs that a lab, the kube-proxies in it and tests start.
+const PROGRAMS: &[&str] = &["ip", "nft", "ipvsadm", "ipset", "curl"];
 /// The variants of iptables, whose programs exist for two families and several tasks each.
 const IPTABLES: &[&str] = &["", "-nft", "-legacy"];
 /// What may be read by those programs, where the machine has it: names of protocols and services.
