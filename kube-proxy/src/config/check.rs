@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::file::{KubeProxyConfiguration, ModeSection, Period};
+use super::period::{is_zero_flag, sync_period};
 use super::{
     Config, ConfigError, Conntrack, DetectLocal, Features, Ipvs, Mode, NodePorts, ipvs, logging, source,
 };
@@ -15,8 +16,6 @@ use crate::cli::Flags;
 use crate::model::object::Family;
 use crate::source::convert::{parse_cidr, parse_ip};
 
-pub(super) const DEFAULT_SYNC_PERIOD: Duration = Duration::from_secs(30);
-pub(super) const DEFAULT_MIN_SYNC_PERIOD: Duration = Duration::from_secs(1);
 pub(super) const DEFAULT_MASQUERADE_BIT: i32 = 14;
 const DEFAULT_OOM_SCORE_ADJ: i32 = -999;
 const DEFAULT_MAX_PER_CORE: i32 = 32_768;
@@ -152,7 +151,7 @@ pub(super) fn check(
             Mode::Ipvs => ipvs::check(file, &mut problems),
             Mode::Iptables | Mode::Nftables => Ipvs::default(),
         },
-        sync_period: sync_period(name, &section, flags, &mut problems),
+        sync_period: sync_period(mode, name, &section, flags, &mut problems),
         features: features(file, &mut problems),
         profiling: file.enable_profiling.unwrap_or_default(),
         oom_score_adj: problems.within(
@@ -213,11 +212,6 @@ fn check_unused(file: &KubeProxyConfiguration, flags: &Flags, problems: &mut Pro
             "must be omitted or have the value '1.35': only the previous minor version is allowed",
         );
     }
-}
-
-/// Zero from the command line is zero, where in a file it means the default.
-fn is_zero_flag(period: Option<Period>, flags: &Flags) -> bool {
-    flags.config.is_none() && period.is_some_and(|Period(given)| given.is_zero())
 }
 
 /// A text that says something.
@@ -336,26 +330,6 @@ fn masquerade_bit(section: &str, bit: Option<i32>, problems: &mut Problems) -> u
     let path = format!("{section}.MasqueradeBit");
     let bit = problems.within(&path, bit.unwrap_or(DEFAULT_MASQUERADE_BIT), 0, 31);
     u8::try_from(bit).unwrap_or_default()
-}
-
-fn sync_period(name: &str, section: &ModeSection, flags: &Flags, problems: &mut Problems) -> Duration {
-    if is_zero_flag(section.sync_period, flags) {
-        problems.invalid(&format!("{name}.SyncPeriod"), "0s", "must be greater than 0");
-    }
-    let or = |given: Option<Period>, default| match given {
-        Some(Period(given)) if !given.is_zero() => given,
-        _ => default,
-    };
-    let period = or(section.sync_period, DEFAULT_SYNC_PERIOD);
-    let min = or(section.min_sync_period, DEFAULT_MIN_SYNC_PERIOD);
-    if min > period {
-        problems.invalid(
-            &format!("{name}.SyncPeriod"),
-            period,
-            &format!("must be greater than or equal to MinSyncPeriod ({min:?})"),
-        );
-    }
-    period
 }
 
 fn features(file: &KubeProxyConfiguration, problems: &mut Problems) -> Features {

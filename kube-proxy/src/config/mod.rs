@@ -9,6 +9,7 @@ mod effect;
 mod file;
 mod ipvs;
 mod logging;
+mod period;
 mod source;
 #[cfg(test)]
 mod tests;

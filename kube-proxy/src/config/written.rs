@@ -11,7 +11,7 @@ use super::file::{
     API_VERSION, ClientConnection, Conntrack, DetectLocal, Ipvs, KIND, KubeProxyConfiguration, Logging,
     ModeSection, Period,
 };
-use super::{Config, Mode, NodePorts, check, overlay, source, yaml};
+use super::{Config, Mode, NodePorts, check, overlay, period, source, yaml};
 
 const FLUSH_FREQUENCY: Duration = Duration::from_secs(5);
 const CONFIG_SYNC_PERIOD: Duration = Duration::from_secs(15 * 60);
@@ -63,7 +63,7 @@ fn complete(file: &KubeProxyConfiguration, config: &Config) -> KubeProxyConfigur
             file.iptables.unwrap_or_default(),
             in_use(Mode::Iptables),
         )),
-        ipvs: Some(ipvs(file.ipvs.unwrap_or_default())),
+        ipvs: Some(ipvs(file.ipvs.unwrap_or_default(), named == Some(Mode::Ipvs))),
         nftables: Some(section(file.nftables.unwrap_or_default(), in_use(Mode::Nftables))),
         winkernel: Some(winkernel(file.winkernel)),
         detect_local_mode: text_or(file.detect_local_mode, "ClusterCIDR"),
@@ -131,10 +131,10 @@ fn section(given: ModeSection, in_use: bool) -> ModeSection {
         masquerade_all: given.masquerade_all.or(Some(false)),
         localhost_node_ports: given.localhost_node_ports,
         count_connections: given.count_connections,
-        sync_period: period_or(given.sync_period, unless_unused(check::DEFAULT_SYNC_PERIOD)),
+        sync_period: period_or(given.sync_period, unless_unused(period::DEFAULT_SYNC_PERIOD)),
         min_sync_period: period_or(
             given.min_sync_period,
-            unless_unused(check::DEFAULT_MIN_SYNC_PERIOD),
+            unless_unused(period::DEFAULT_MIN_SYNC_PERIOD),
         ),
     }
 }
@@ -146,9 +146,14 @@ fn iptables(given: ModeSection, in_use: bool) -> ModeSection {
     }
 }
 
-fn ipvs(given: Ipvs) -> Ipvs {
+fn ipvs(given: Ipvs, in_use: bool) -> Ipvs {
+    let default = if in_use {
+        period::DEFAULT_SYNC_PERIOD
+    } else {
+        Duration::ZERO
+    };
     Ipvs {
-        sync_period: given.sync_period.or(Some(Period::default())),
+        sync_period: period_or(given.sync_period, default),
         min_sync_period: given.min_sync_period.or(Some(Period::default())),
         scheduler: text_or(given.scheduler, ""),
         exclude_cidrs: given.exclude_cidrs,
@@ -167,7 +172,11 @@ fn winkernel(given: Option<Value>) -> Value {
         "rootHnsEndpointName": "",
         "sourceVip": "",
     });
-    overlay(&mut winkernel, String::new(), &given.unwrap_or(json!({})));
+    let mut given = given.unwrap_or(json!({}));
+    if let Value::Object(fields) = &mut given {
+        fields.retain(|_, value| !value.is_null());
+    }
+    overlay(&mut winkernel, String::new(), &given);
     winkernel
 }
 

@@ -1,6 +1,7 @@
 //! Files and flags, and the configuration or the refusal that they make.
 
 mod defaults;
+mod fields;
 mod flags;
 mod garbage;
 mod manifests;

@@ -90,3 +90,90 @@ ipvs: {syncPeriod: 13s, minSyncPeriod: 0s, scheduler: lc, excludeCIDRs: [10.1.0.
         Ipvs::default()
     );
 }
+
+#[test]
+fn a_flag_that_modes_share_has_an_effect_in_those_modes_that_it_has_in_upstreams() {
+    let of = |mode: &str, line: &str| of_flags(&format!("--proxy-mode={mode} {line}")).unwrap().config;
+    // What each is in nftables, iptables and ipvs mode.
+    type Row = (&'static str, fn(&Config) -> String, [&'static str; 3]);
+    let table: &[Row] = &[
+        (
+            "--iptables-masquerade-bit=7",
+            |config| config.masquerade_bit.to_string(),
+            ["14", "7", "7"],
+        ),
+        (
+            "--masquerade-all",
+            |config| config.masquerade_all.to_string(),
+            ["true", "true", "true"],
+        ),
+        (
+            "--iptables-sync-period=40s",
+            |config| format!("{:?}", config.sync_period),
+            ["40s", "40s", "30s"],
+        ),
+        (
+            "--ipvs-sync-period=50s",
+            |config| format!("{:?}", config.sync_period),
+            ["30s", "30s", "50s"],
+        ),
+        (
+            "--ipvs-scheduler=lc",
+            |config| config.ipvs.scheduler.clone(),
+            ["rr", "rr", "lc"],
+        ),
+        (
+            "--ipvs-strict-arp",
+            |config| config.ipvs.strict_arp.to_string(),
+            ["false", "false", "true"],
+        ),
+        (
+            "--ipvs-udp-timeout=5s",
+            |config| format!("{:?}", config.ipvs.timeouts[2]),
+            ["None", "None", "Some(5s)"],
+        ),
+        (
+            "",
+            |config| format!("{:?}", config.node_port_addresses),
+            ["Primary", "Networks([])", "Networks([])"],
+        ),
+        (
+            "--nodeport-addresses=primary",
+            |config| format!("{:?}", config.node_port_addresses),
+            ["Primary"; 3],
+        ),
+    ];
+    for (line, effect, expected) in table {
+        let found = ["nftables", "iptables", "ipvs"].map(|mode| effect(&of(mode, line)));
+        assert_eq!(found, expected.map(str::to_owned), "{line}");
+    }
+}
+
+#[test]
+fn what_a_mode_has_no_use_for_is_checked_where_upstream_checks_it() {
+    for body in [
+        "mode: iptables\nnftables: {masqueradeBit: 99}",
+        "mode: ipvs\nnftables: {masqueradeBit: 99}",
+        "mode: nftables\nipvs: {excludeCIDRs: [bad]}",
+        "mode: nftables\niptables: {syncPeriod: 1s, minSyncPeriod: 2s}",
+        "mode: iptables\nnftables: {syncPeriod: 1s, minSyncPeriod: 2s}",
+        "detectLocalMode: NodeCIDR\nclusterCIDR: bad",
+        "detectLocalMode: BridgeInterface\nclusterCIDR: bad\ndetectLocal: {bridgeInterface: br0}",
+        // No least period is set for IPVS in a file.
+        "mode: ipvs\nipvs: {syncPeriod: 500ms}",
+        "mode: ipvs\nipvs: {syncPeriod: 500ms, minSyncPeriod: 0s}",
+    ] {
+        of_file(body, "").unwrap();
+    }
+    of_flags("--iptables-sync-period=500ms --iptables-min-sync-period=0s").unwrap();
+    for line in [
+        "--iptables-sync-period=500ms",
+        "--proxy-mode=ipvs --ipvs-sync-period=500ms",
+    ] {
+        let error = of_flags(line).unwrap_err().to_string();
+        assert!(
+            error.ends_with("must be greater than or equal to MinSyncPeriod (1s)"),
+            "{error}"
+        );
+    }
+}
