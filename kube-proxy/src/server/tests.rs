@@ -261,7 +261,14 @@ async fn the_health_server_tells_load_balancers_and_keepers_what_each_needs() {
     assert!(body.get("nodeEligible").is_none());
     assert_eq!(counters.healthz.with_label_values(&["503"]).get(), 1);
     assert_eq!(counters.livez.with_label_values(&["200"]).get(), 1);
-    assert!(ask(pages, "/").await.0.starts_with("http/1.1 404"));
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        let (head, _) = ask_so(pages.clone(), &format!("{method} /livez"), "", "").await;
+        assert!(head.starts_with("http/1.1 200"), "{method}: {head}");
+    }
+    for path in ["/", "/healthz/", "/metrics"] {
+        let (head, _) = ask(pages.clone(), path).await;
+        assert!(head.starts_with("http/1.1 404"), "{path}: {head}");
+    }
 }
 
 /// In a namespace of its own: nothing of the host's should be reachable from outside, not even for a test.

@@ -81,3 +81,26 @@ fn a_load_balancer_hears_on_the_health_check_node_port_how_many_endpoints_are_he
         "{log}"
     );
 }
+
+#[test]
+fn health_checks_are_answered_where_node_ports_are_accepted_also_without_a_health_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let namespace = Namespace::create("health-check").unwrap();
+    let add = ["addr", "add", "192.0.2.1/32", "dev", "lo"];
+    namespace.run("ip", &add).unwrap();
+    balanced(dir.path(), 31000, &["IPv4"]);
+    let manifests = format!("--manifests={}", dir.path().display());
+    let proxy = Proxy::start(
+        &namespace,
+        &[
+            &manifests,
+            "--healthz-port=0",
+            "--nodeport-addresses=192.0.2.0/24",
+        ],
+    );
+    proxy.answers("http://192.0.2.1:31000/", &["200 OK", "\"localEndpoints\": 1"]);
+    proxy.is_refused("http://127.0.0.1:31000/");
+    proxy.is_refused("http://127.0.0.1:10256/healthz");
+    // Of the other family nothing is said, so it accepts node ports everywhere.
+    proxy.answers("http://[::1]:31000/", &["503 Service Unavailable"]);
+}

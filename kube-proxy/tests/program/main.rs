@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod about;
+mod api_server;
 mod connections;
 mod continuity;
 mod exposition;
@@ -13,6 +14,7 @@ mod machine;
 mod metrics;
 mod privileges;
 mod running;
+mod settings;
 
 use std::fs;
 use std::path::Path;
