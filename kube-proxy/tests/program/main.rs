@@ -7,6 +7,7 @@ mod about;
 mod api_server;
 mod connections;
 mod continuity;
+mod documents;
 mod exposition;
 mod health_checks;
 mod iptables;
