@@ -6,7 +6,7 @@ mod flags;
 mod plan;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod value;
 
 use std::collections::BTreeMap;

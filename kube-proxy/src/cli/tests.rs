@@ -1,6 +1,6 @@
 //! Command lines and what becomes of them.
 
-mod upstream;
+pub(crate) mod upstream;
 
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use super::*;
 
 /// What becomes of a flag beside `--config`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beside {
+pub(crate) enum Beside {
     /// It goes before the file.
     Counts,
     /// The file alone counts.
@@ -15,7 +15,7 @@ use Beside::{Counts, Ignored};
 
 /// A flag of upstream's: its name, its default, a value for it, the fields that it sets (none: the program reads it
 /// itself, or it has no effect), what they are then (empty: the value), and what becomes of it beside a file.
-type Row = (
+pub(crate) type Row = (
     &'static str,
     &'static str,
     &'static str,
@@ -25,7 +25,7 @@ type Row = (
 );
 
 #[rustfmt::skip] // A table: one flag, one line.
-const UPSTREAM: &[Row] = &[
+pub(crate) const UPSTREAM: &[Row] = &[
     ("config", "", "/c", &[], "", Counts),
     ("write-config-to", "", "/w", &[], "", Counts),
     ("cleanup", "false", "true", &[], "", Counts),
@@ -43,7 +43,7 @@ const UPSTREAM: &[Row] = &[
     ("metrics-port", "10249", "1", &[], "", Ignored),
     ("bind-address-hard-fail", "false", "true", &["/bindAddressHardFail"], "", Ignored),
     ("proxy-mode", "", "ipvs", &["/mode"], "", Ignored),
-    ("feature-gates", "", "A=true", &["/featureGates"], r#"{"A":true}"#, Ignored),
+    ("feature-gates", "", "ComponentFlagz=false", &["/featureGates"], r#"{"ComponentFlagz":false}"#, Ignored),
     ("profiling", "false", "true", &["/enableProfiling"], "", Ignored),
     ("config-sync-period", "15m0s", "1m0s", &["/configSyncPeriod"], "", Ignored),
     ("oom-score-adj", "-999", "-5", &["/oomScoreAdj"], "", Ignored),

@@ -1,6 +1,8 @@
 //! What only flags can say, and what they say beside a file.
 
 use super::*;
+use crate::cli::help;
+use crate::cli::tests::upstream::UPSTREAM;
 use crate::logging::{Format, Module};
 
 #[test]
@@ -109,5 +111,31 @@ fn logging_is_as_the_section_or_the_flags_say() {
         "--log-json-info-buffer-size=0",
     ] {
         of_file("", line).unwrap();
+    }
+}
+
+#[test]
+fn the_help_says_of_a_flag_that_it_has_no_effect_if_it_has_none_in_any_mode() {
+    let help = help();
+    for (name, _, given, fields, ..) in UPSTREAM {
+        if fields.is_empty() || *name == "proxy-mode" {
+            continue;
+        }
+        // Without their mode these are not looked at.
+        let needed = match *name {
+            "pod-bridge-interface" => "--detect-local-mode=BridgeInterface --pod-bridge-interface=x",
+            "pod-interface-name-prefix" => {
+                "--detect-local-mode=InterfaceNamePrefix --pod-interface-name-prefix=x"
+            }
+            _ => "",
+        };
+        let has_effect = ["nftables", "iptables", "ipvs"].iter().any(|mode| {
+            let without = format!("--proxy-mode={mode} {needed}");
+            let with = format!("{without} --{name}={given}");
+            of_flags(&with).unwrap().config != of_flags(&without).unwrap().config
+        });
+        let line = help.lines().find(|line| line.contains(&format!("--{name} ")));
+        let line = line.unwrap_or_else(|| panic!("{name} is not in the help"));
+        assert_eq!(!line.contains("no effect"), has_effect, "{line}");
     }
 }
