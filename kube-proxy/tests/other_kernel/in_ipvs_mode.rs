@@ -7,7 +7,7 @@ use std::process::Command;
 use lab::kernel::round::Other;
 use lab::net::Namespace;
 
-use crate::machine::Manifests;
+use crate::machine::{Manifests, service};
 use crate::metrics;
 use crate::running::{PROGRAM, Proxy};
 
@@ -77,6 +77,15 @@ fn init_only() {
     ];
     let proxy = Proxy::start(&namespace, &arguments);
     proxy.says(IN_FORCE);
+    // All that came after its start it did with CAP_NET_ADMIN alone.
+    let status = fs::read_to_string(format!("/proc/{}/status", proxy.process.id())).unwrap();
+    assert!(status.contains("CapEff:\t0000000000001000\n"), "{status}");
+    manifests.write(&[service("web", "10.96.0.11", 30081, &["10.244.0.10"])]);
+    proxy.shows(
+        "ipvsadm",
+        &["-S", "-n"],
+        "-a -t 10.96.0.11:80 -r 10.244.0.10:8080",
+    );
     let log = proxy.log();
     for words in ["Set sysctl\" setting=\"/proc/sys/net/ipv4", "Cannot set a sysctl"] {
         assert!(!log.contains(words), "{words} is in\n{log}");

@@ -106,6 +106,12 @@ fn a_start_that_cannot_be_is_refused_with_its_reason() {
         assert_eq!(output.status.code(), Some(1), "{argument}");
         let error = text(&output.stderr);
         assert!(error.contains(message), "{argument}: {error}");
+        let is_usage = argument == "--nope" || argument == "serve";
+        assert_eq!(
+            error.contains("Usage:\n  kube-proxy [flags]"),
+            is_usage,
+            "{argument}"
+        );
     }
 }
 
