@@ -217,7 +217,7 @@ impl Rules<'_> {
     }
 
     fn firewall(&self) -> Rule {
-        let restricted = self.find(Object::FirewallIps, Find::Member);
+        let restricted = self.find(Object::RestrictedIps, Find::Member);
         let others = self.find(Object::SourceRanges, Find::NotMember);
         rule("", [restricted, others, end(Verdict::Drop)])
     }

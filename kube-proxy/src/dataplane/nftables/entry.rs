@@ -180,7 +180,7 @@ impl Key {
             }
             Self::NoEndpoint(at) => by_address(at, Object::NoEndpointServices, Object::NoEndpointNodePorts),
             Self::LocalhostNodePort(_) => Object::LocalhostNodePorts,
-            Self::Firewall(_) => Object::FirewallIps,
+            Self::Firewall(_) => Object::RestrictedIps,
             Self::SourceRange(..) => Object::SourceRanges,
             Self::Hairpin(..) => Object::HairpinConnections,
             Self::ClusterIp(_) => Object::ClusterIps,

@@ -40,7 +40,8 @@ impl Rules<'_> {
         }
     }
 
-    /// The two that the kernel calls.
+    /// The two that the kernel calls. Upstream's kube-proxy, should it take these tables over, removes chains that it does not
+    /// know if their names have a slash, and no others.
     pub(super) fn localhost_base_chains(&self, source: Option<IpAddr>) -> [ChainRules; 2] {
         let base = |name: &str, number, priority, rule: Option<_>| ChainRules {
             name: name.to_owned(),
@@ -74,8 +75,8 @@ impl Rules<'_> {
             rule("", [from, to, reply, rewritten, restore])
         });
         [
-            base("filter-output-localhost", OUTPUT, BEFORE_CONNTRACK, leave),
-            base("filter-input-localhost", INPUT, AFTER_NAT, come_back),
+            base("localhost/output", OUTPUT, BEFORE_CONNTRACK, leave),
+            base("localhost/input", INPUT, AFTER_NAT, come_back),
         ]
     }
 }

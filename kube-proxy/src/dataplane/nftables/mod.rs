@@ -4,7 +4,7 @@
 //! first packet of a connection (conntrack treats the others like it):
 //!
 //! ```text
-//! pre-dnat (-110)  firewall-check: to firewall-ips, and not from source-ranges: dropped
+//! pre-dnat (-110)  firewall-check: to restricted-ips, and not from source-ranges: dropped
 //! nat (-100)       services ─▶ service-ips { address . protocol . port : verdict }
 //!                  nodeports ─▶ service-nodeports { protocol . port : verdict }
 //!                     verdict: goto endpoints-3, endpoints-3-masquerade-host-outside, …, made as needed:

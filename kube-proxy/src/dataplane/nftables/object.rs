@@ -30,7 +30,7 @@ pub(super) enum Object {
     NodePortIps,
     LocalhostNodePorts,
     HairpinConnections,
-    FirewallIps,
+    RestrictedIps,
     SourceRanges,
     ServiceEndpoints,
     NodePortEndpoints,
@@ -66,7 +66,7 @@ impl Object {
         Self::NodePortIps,
         Self::LocalhostNodePorts,
         Self::HairpinConnections,
-        Self::FirewallIps,
+        Self::RestrictedIps,
         Self::SourceRanges,
         Self::ServiceEndpoints,
         Self::NodePortEndpoints,
@@ -81,6 +81,8 @@ impl Object {
         Self::ServiceNodePorts,
     ];
 
+    /// Its name in the kernel. What upstream's kube-proxy has under the same name, it has with the same types: its start
+    /// would fail on a table where they differ.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::ClusterIps => "cluster-ips",
@@ -88,7 +90,7 @@ impl Object {
             Self::NodePortIps => "nodeport-ips",
             Self::LocalhostNodePorts => "localhost-nodeports",
             Self::HairpinConnections => "hairpin-connections",
-            Self::FirewallIps => "firewall-ips",
+            Self::RestrictedIps => "restricted-ips",
             Self::SourceRanges => "source-ranges",
             Self::ServiceEndpoints => "service-endpoints",
             Self::NodePortEndpoints => "nodeport-endpoints",
@@ -112,8 +114,8 @@ impl Object {
             Self::NodePortIps => "node addresses that accept node ports",
             Self::LocalhostNodePorts => "node ports with an endpoint for processes of this host",
             Self::HairpinConnections => "a pod that reaches itself through a Service is masqueraded",
-            Self::FirewallIps => "destinations that only source-ranges may use",
-            Self::SourceRanges => "who may use firewall-ips",
+            Self::RestrictedIps => "destinations that only source-ranges may use",
+            Self::SourceRanges => "who may use restricted-ips",
             Self::ServiceEndpoints => "endpoint by slot; from 1000000 on: of this node",
             Self::NodePortEndpoints => "endpoint by slot; from 1000000 on: of this node",
             Self::AffinityEndpoints | Self::NodePortAffinityEndpoints => "endpoint by number",
@@ -138,7 +140,7 @@ impl Object {
             Self::SourceRanges => &[Destination, ProtocolOfInterval, Port, Source],
             Self::ServiceEndpoints | Self::AffinitySlots => &[Destination, Protocol, Port, ANY_SLOT],
             Self::NodePortEndpoints | Self::NodePortAffinitySlots => &[Protocol, Port, ANY_SLOT],
-            Self::FirewallIps | Self::NoEndpointServices | Self::ServiceIps => &[Destination, Protocol, Port],
+            Self::RestrictedIps | Self::NoEndpointServices | Self::ServiceIps => &[Destination, Protocol, Port],
             Self::LocalhostNodePorts | Self::NoEndpointNodePorts | Self::ServiceNodePorts => {
                 &[Protocol, Port]
             }
@@ -153,7 +155,7 @@ impl Object {
             | Self::NodePortIps
             | Self::LocalhostNodePorts
             | Self::HairpinConnections
-            | Self::FirewallIps
+            | Self::RestrictedIps
             | Self::SourceRanges => Carries::Nothing,
             Self::ServiceEndpoints
             | Self::NodePortEndpoints

@@ -124,7 +124,7 @@ fn what_is_in_force_does_not_differ_from_the_plan() {
         "ip6 kube-proxy set source-ranges: 2001:db8:1b::1 . tcp . 80 . 2001:db8:c::/64",
         "ip kube-proxy map affinity-slots: 10.96.0.1 . tcp . 81 . 0 : ba07:dcaf",
         "ip kube-proxy map no-endpoint-services: 198.51.100.3 . tcp . 80 comment \"default/web:http\" : goto reject-chain",
-        "ip kube-proxy chain filter-output-localhost: ip saddr == 127.0.0.1 ip daddr == 127.0.0.1 \
+        "ip kube-proxy chain localhost/output: ip saddr == 127.0.0.1 ip daddr == 127.0.0.1 \
          meta l4proto . th dport @localhost-nodeports ip saddr set 192.168.50.11",
         "ip6 kube-proxy chain endpoints-2-affinity-10800s-masquerade-host-outside: \
          update @affinity { meta priority & 0xffff0000 . ip6 saddr timeout 10800s : meta priority } \

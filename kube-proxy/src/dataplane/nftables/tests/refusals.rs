@@ -49,7 +49,7 @@ fn assert_in_force(node: &Node, services: &[u8]) {
     for set in [
         "service-ips",
         "service-endpoints",
-        "firewall-ips",
+        "restricted-ips",
         "source-ranges",
     ] {
         assert_eq!(in_force(node, set), services, "{set}");

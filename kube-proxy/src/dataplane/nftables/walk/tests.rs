@@ -51,7 +51,7 @@ fn who_is_outside_of_the_source_ranges_reads_so_in_the_trail() {
         .with_source_ranges("192.0.2.0/24");
     let node = Node::with(&Setup::default(), [&web], []);
     let paths = node.walk(&node.packet(CLIENT, "TCP 1.2.3.4:80"));
-    let expected = "firewall-check: in firewall-ips { 1.2.3.4 . TCP . 80 }, not in source-ranges, drop";
+    let expected = "firewall-check: in restricted-ips { 1.2.3.4 . TCP . 80 }, not in source-ranges, drop";
     assert_eq!(
         paths[0].trail.iter().map(ToString::to_string).collect::<Vec<_>>(),
         [expected]
