@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lab::net::Family;
 use lab::probe::{Connection, Outcome, Protocol};
 
 use super::{IN_FORCE, PATIENCE, Stage};
@@ -75,7 +76,7 @@ fn a_udp_flow_that_began_while_rules_were_away_reaches_its_service_afterwards() 
     let x = &stage.member("x").namespace;
     signal(&proxy, "-STOP");
     stage.node().run("nft", &["flush ruleset"]).unwrap();
-    let flow = Connection::open(x, Protocol::Udp, stage.cluster_ip(), PATIENCE);
+    let flow = Connection::open(x, Protocol::Udp, stage.cluster_ip(Family::V4), PATIENCE);
     let flow = flow.unwrap().unwrap();
     let lost = flow.ask(Duration::from_millis(100)).unwrap();
     assert!(lost.answer().is_none(), "{lost}");

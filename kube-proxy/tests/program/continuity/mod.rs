@@ -1,6 +1,6 @@
 //! What must not cost a connection: a crash, an update, another hand. Here are the stage and the traffic that runs
 //! through such an event: from a pod, the node itself and outside, to a ClusterIP, a node port and a load balancer's
-//! IP, over new connections all the time and over held ones.
+//! IP, of both families, over new connections all the time and over held ones.
 
 mod crash;
 mod drift;
@@ -23,8 +23,8 @@ use super::running::Proxy;
 
 /// Far more than any answer takes: only what never comes fails.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two requests of one client.
-const PACE: Duration = Duration::from_millis(6);
+/// Between two requests of one client, of whom there are forty.
+const PACE: Duration = Duration::from_millis(12);
 const IN_FORCE: &str = "SyncProxyRules complete for the first time";
 
 /// Two nodes, pods `x` and `y`, and a Service with the endpoints `a` and `b`. `node-1` is the one to proxy.
@@ -53,25 +53,36 @@ impl Stage {
         self.manifests.write(&[self.objects(), more.to_owned()]);
     }
 
-    /// The Service `web` and the Node.
+    /// The Service `web`, of both families, and the Node.
     fn objects(&self) -> String {
-        let endpoint = |name: &str| self.member(name).ip(Family::V4);
+        let [v4, v6] = Family::ALL;
+        let slice = |family: Family| {
+            let endpoint = |name: &str| self.member(name).ip(family);
+            format!(
+                "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: {family}\n\
+                 metadata: {{name: web-{family}, labels: {{kubernetes.io/service-name: web}}}}\n\
+                 ports: [{{name: tcp, port: 8080}}, {{name: udp, port: 8080, protocol: UDP}}]\n\
+                 endpoints: [{{addresses: ['{a}'], nodeName: node-1}}, {{addresses: ['{b}'], nodeName: node-2}}]\n---\n",
+                a = endpoint("a"),
+                b = endpoint("b"),
+            )
+            .replace("web-IPv", "web-v")
+        };
         format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec:\n  type: LoadBalancer\n  clusterIP: {ip}\n\
+             \x20 clusterIPs: [{ip}, '{ip6}']\n  ipFamilies: [IPv4, IPv6]\n  ipFamilyPolicy: RequireDualStack\n\
              \x20 ports:\n  - {{name: tcp, port: 80, targetPort: 8080, nodePort: 30080}}\n\
              \x20 - {{name: udp, port: 80, targetPort: 8080, nodePort: 30080, protocol: UDP}}\n\
-             status: {{loadBalancer: {{ingress: [{{ip: {lb}}}]}}}}\n---\napiVersion: discovery.k8s.io/v1\n\
-             kind: EndpointSlice\naddressType: IPv4\n\
-             metadata: {{name: web-1, labels: {{kubernetes.io/service-name: web}}}}\n\
-             ports: [{{name: tcp, port: 8080}}, {{name: udp, port: 8080, protocol: UDP}}]\n\
-             endpoints: [{{addresses: [{a}], nodeName: node-1}}, {{addresses: [{b}], nodeName: node-2}}]\n---\n\
+             status: {{loadBalancer: {{ingress: [{{ip: {lb}}}, {{ip: '{lb6}'}}]}}}}\n---\n{slices}\
              apiVersion: v1\nkind: Node\nmetadata: {{name: node-1}}\n\
-             status: {{addresses: [{{type: InternalIP, address: {node}}}]}}\n",
-            ip = self.cluster_ip().ip(),
-            lb = self.load_balancer_ip().ip(),
-            a = endpoint("a"),
-            b = endpoint("b"),
-            node = endpoint("node-1"),
+             status: {{addresses: [{{type: InternalIP, address: {node}}}, {{type: InternalIP, address: '{node6}'}}]}}\n",
+            ip = self.cluster_ip(v4).ip(),
+            ip6 = self.cluster_ip(v6).ip(),
+            lb = self.load_balancer_ip(v4).ip(),
+            lb6 = self.load_balancer_ip(v6).ip(),
+            slices = Family::ALL.map(slice).concat(),
+            node = self.member("node-1").ip(v4),
+            node6 = self.member("node-1").ip(v6),
         )
     }
 
@@ -83,16 +94,21 @@ impl Stage {
         &self.member("node-1").namespace
     }
 
-    fn cluster_ip(&self) -> SocketAddr {
-        SocketAddr::new(cluster_ip(1, Family::V4), 80)
+    fn cluster_ip(&self, family: Family) -> SocketAddr {
+        SocketAddr::new(cluster_ip(1, family), 80)
     }
 
-    fn load_balancer_ip(&self) -> SocketAddr {
-        SocketAddr::new(load_balancer_ip(1, Family::V4), 80)
+    fn load_balancer_ip(&self, family: Family) -> SocketAddr {
+        SocketAddr::new(load_balancer_ip(1, family), 80)
     }
 
-    fn node_port(&self) -> SocketAddr {
-        SocketAddr::new(self.member("node-1").ip(Family::V4), 30080)
+    fn node_port(&self, family: Family) -> SocketAddr {
+        SocketAddr::new(self.member("node-1").ip(family), 30080)
+    }
+
+    /// The networks of pods, as an argument.
+    fn pods() -> String {
+        format!("--cluster-cidr={}", Family::ALL.map(network::pods).join(","))
     }
 
     /// An API server with these objects, where the nodes reach it.
@@ -108,27 +124,31 @@ impl Stage {
     fn start_by(&self, api: &api::Server) -> Proxy {
         let kubeconfig = api.kubeconfig(Credential::Token).unwrap();
         let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
-        let pods = format!("--cluster-cidr={}", network::pods(Family::V4));
-        Proxy::start(self.node(), &["--proxy-mode=nftables", &pods, &kubeconfig])
+        Proxy::start(
+            self.node(),
+            &["--proxy-mode=nftables", &Self::pods(), &kubeconfig],
+        )
     }
 
     fn start(&self, mode: &str) -> Proxy {
         let mode = format!("--proxy-mode={mode}");
-        let pods = format!("--cluster-cidr={}", network::pods(Family::V4));
-        Proxy::start(self.node(), &[&mode, &pods, &self.manifests.argument])
+        Proxy::start(self.node(), &[&mode, &Self::pods(), &self.manifests.argument])
     }
 
     /// Traffic of every kind, once each kind has had an answer.
     fn traffic(&self) -> Traffic {
         let (x, node, client) = ("x", "node-1", "client");
         let mut flows = Vec::new();
-        for (from, to) in [
-            (x, self.cluster_ip()),
-            (node, self.cluster_ip()),
-            (x, self.node_port()),
-            (client, self.node_port()),
-            (client, self.load_balancer_ip()),
-        ] {
+        let ways = Family::ALL.map(|family| {
+            [
+                (x, self.cluster_ip(family)),
+                (node, self.cluster_ip(family)),
+                (x, self.node_port(family)),
+                (client, self.node_port(family)),
+                (client, self.load_balancer_ip(family)),
+            ]
+        });
+        for (from, to) in ways.concat() {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 let request = Request {
                     protocol,
