@@ -149,6 +149,12 @@ pub trait Dataplane {
         None
     }
 
+    /// In the tables of which variant of iptables its chains are, for IPv4 and IPv6, in a mode that has such chains and once it
+    /// has found that out.
+    fn variants(&self) -> [Option<iptables::Variant>; 2] {
+        [None; 2]
+    }
+
     /// What the kernel counts for this mode, to be shown among the metrics. To be called in the network namespace
     /// that is programmed.
     fn counters(&self) -> Vec<KernelCounter> {

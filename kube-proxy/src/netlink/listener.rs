@@ -1,6 +1,7 @@
 //! A socket that hears what others ask of the kernel: one of netfilter's multicast groups.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -19,7 +20,7 @@ const SENDER: u32 = 12;
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     buffer: Vec<u8>,
 }
 
@@ -38,7 +39,7 @@ impl Listener {
         leave_out(&fd, own)?;
         socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 1 << (group - 1)))?;
         Ok(Self {
-            fd,
+            fd: Arc::new(fd),
             buffer: vec![0; LONGEST],
         })
     }
@@ -46,6 +47,11 @@ impl Listener {
     /// Another descriptor of the socket, to wait for what it hears.
     pub(crate) fn descriptor(&self) -> std::io::Result<OwnedFd> {
         self.fd.try_clone()
+    }
+
+    /// Lets others say whose messages are left out.
+    pub(crate) fn filter(&self) -> Filter {
+        Filter(Arc::clone(&self.fd))
     }
 
     /// Passes on all that was heard. Whether some of it was lost.
@@ -60,6 +66,20 @@ impl Listener {
                 Err(errno) => return Err(errno),
             }
         }
+    }
+}
+
+/// Nobody's port but the kernel's, which asks itself for nothing.
+pub(crate) const NOBODY: u32 = 0;
+
+/// Whose messages a [`Listener`] does not hear.
+#[derive(Clone, Debug)]
+pub(crate) struct Filter(Arc<OwnedFd>);
+
+impl Filter {
+    /// From now on those of the socket with this port, which for most programs is their process id, and nobody else's.
+    pub(crate) fn leave_out(&self, port: u32) -> Result<(), Errno> {
+        leave_out(&self.0, port)
     }
 }
 

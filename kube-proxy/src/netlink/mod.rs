@@ -8,6 +8,6 @@ mod message;
 mod socket;
 
 pub(crate) use self::attribute::{Attributes, attributes};
-pub(crate) use self::listener::Listener;
+pub(crate) use self::listener::{Filter, Listener, NOBODY};
 pub(crate) use self::message::{Message, begin, begin_with, end, flag, messages, nfproto};
 pub(crate) use self::socket::{Failure, Socket};

@@ -18,6 +18,7 @@ use crate::dataplane::retry::Retry;
 use crate::dataplane::{CommitError, CommitReport, Refusal};
 use crate::model::ledger::Ledger;
 use crate::model::object::ObjectName;
+use crate::netlink::NOBODY;
 use crate::node::sysctl;
 
 impl Iptables {
@@ -25,6 +26,7 @@ impl Iptables {
     /// other one.
     pub(super) fn commit_at(&mut self, now: Instant, report: &mut CommitReport) -> Result<(), CommitError> {
         let mut failed = self.find_tools(report)?;
+        self.hear_others(now, report);
         for state in self.families.iter_mut().filter(|state| !state.off) {
             let committed = state.commit(&self.config, &self.ledger, &mut self.counters, now, report);
             if let Err(error) = committed {
@@ -41,10 +43,31 @@ impl Iptables {
             .iter()
             .filter(|state| !state.off)
             .filter_map(State::next_due)
+            .chain(self.others.repair_due())
             .min();
         report.again_after = due.map(|due| due.saturating_duration_since(now));
         report.refused_now = self.families.iter().map(|state| state.refused.len()).sum();
         Ok(())
+    }
+
+    /// Begins to hear what others do to our chains before there is any, and has all written when they did something.
+    fn hear_others(&mut self, now: Instant, report: &mut CommitReport) {
+        let ours = self.heard_of();
+        let heard = |state: &&mut State| ours.families.contains(&state.family);
+        if self.families.iter_mut().any(|state| heard(&state) && state.full) {
+            self.others.open(Ok(NOBODY));
+        }
+        for state in self.families.iter_mut().filter(heard) {
+            if let Some(tools) = &mut state.tools {
+                tools.leave_out_by(self.others.filter());
+            }
+        }
+        self.others.hear(&ours, now);
+        if self.others.take_repair(now) {
+            report.drift += 1;
+            let states = self.families.iter_mut().filter(heard);
+            states.for_each(|state| state.full = true);
+        }
     }
 
     /// Finds the programs of each family. A family whose programs do not work is left alone, unless it is the node's

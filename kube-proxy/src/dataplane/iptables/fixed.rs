@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 use super::counters::{Counted, Counter};
 use super::entry::{Shared, Table};
 use crate::dataplane::NodePortAddresses;
+/// By which a flush from outside is noticed: nobody else makes it.
+pub(super) use crate::dataplane::leftovers::chains::CANARY;
 use crate::model::object::Family;
 
-/// The chain by which a flush from outside is noticed: nobody else makes it, and a flush takes it along.
-pub(super) const CANARY: &str = "KUBE-PROXY-CANARY";
 const FIREWALL: &str = "KUBE-FIREWALL";
 const FORWARD: &str = "KUBE-FORWARD";
 const MARK_MASQ: &str = "KUBE-MARK-MASQ";

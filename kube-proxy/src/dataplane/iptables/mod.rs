@@ -15,8 +15,9 @@
 //! ```
 //!
 //! - A sync writes the chains that changed and nothing else; a chain that all Services share is written anew when a
-//!   rule of it changed. Everything is written at the start, after a failure, and when the canary chain is gone,
-//!   which a flush from outside takes along; it is looked for once in a sync period.
+//!   rule of it changed. Everything is written at the start, after a failure, and when another hand was at it. Where the
+//!   chains are in nf_tables, the kernel tells of that (`nftables/others.rs`), and leaves out what our own programs do; the
+//!   legacy tables tell nobody, so the canary chain, which a flush takes along, is looked for once in a sync period.
 //! - What `iptables-restore` refuses is traced to the Service by the line that it names, or by trying ever fewer
 //!   Services in chains that nothing leads to; that Service is left out and tried again later.
 //! - A match or target that the machine lacks costs the Services that need it; one that every rule needs is an error
@@ -46,6 +47,7 @@ pub(in crate::dataplane) mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,7 +62,9 @@ pub(super) use self::legacy::{remove_chains, uses_legacy_tables};
 use self::plan::Node;
 use self::tally::Tally;
 use self::tools::Tools;
+pub use self::tools::Variant;
 use super::listing::{Difference, Listing};
+use super::nftables::{Chains, Others};
 use super::retry::Retry;
 use super::{CommitError, CommitReport, Dataplane, KernelCounter, LocalTraffic, NodePortAddresses};
 use crate::model::ledger::{Diff, Ledger};
@@ -97,6 +101,7 @@ pub struct Iptables {
     ledger: Ledger<Key, Value>,
     families: [State; 2],
     counters: Counters,
+    others: Others,
 }
 
 /// One family: what is wanted, and how the kernel differs from it.
@@ -161,9 +166,19 @@ impl Iptables {
         Self {
             families: Family::ALL.map(state),
             counters: Counters::default(),
+            others: Others::default(),
             config,
             node,
             ledger: Ledger::new(),
+        }
+    }
+
+    /// Our chains of which the kernel tells who changes them.
+    fn heard_of(&self) -> Chains {
+        let variants = Family::ALL.into_iter().zip(self.variants());
+        let in_nf_tables = variants.filter(|(_, variant)| *variant == Some(Variant::Nft));
+        Chains {
+            families: in_nf_tables.map(|(family, _)| family).collect(),
         }
     }
 
@@ -247,6 +262,21 @@ impl Dataplane for Iptables {
 
     fn commit(&mut self, report: &mut CommitReport) -> Result<(), CommitError> {
         self.commit_at(Instant::now(), report)
+    }
+
+    fn variants(&self) -> [Option<Variant>; 2] {
+        let tools = |state: &State| state.tools.as_ref().filter(|_| !state.off).map(Tools::variant);
+        self.families.each_ref().map(tools)
+    }
+
+    fn listener(&mut self) -> Option<OwnedFd> {
+        self.others.descriptor()
+    }
+
+    fn hear(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        self.others.hear(&self.heard_of(), now);
+        Some(self.others.repair_due()?.saturating_duration_since(now))
     }
 
     fn counters(&self) -> Vec<KernelCounter> {

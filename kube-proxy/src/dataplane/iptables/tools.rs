@@ -8,6 +8,7 @@ use tracing::debug;
 use super::failure::ToolError;
 use super::fixed::CANARY;
 use crate::model::object::Family;
+use crate::netlink::{Filter, NOBODY};
 
 /// How long to wait for the lock that the programs of the legacy variant take, in seconds.
 pub(super) const LOCK_PATIENCE: &str = "5";
@@ -18,7 +19,7 @@ const HINTS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
 
 /// The two kinds of programs, which have rules of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Variant {
+pub enum Variant {
     /// Rules in tables of nf_tables.
     Nft,
     /// Rules in tables of x_tables.
@@ -26,10 +27,12 @@ pub(super) enum Variant {
 }
 
 /// `iptables`, `iptables-nft` or `iptables-legacy`, or their counterparts for IPv6.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Tools {
     name: String,
     variant: Variant,
+    /// By which whoever hears what others do in nf_tables is kept from hearing what these do.
+    filter: Option<Filter>,
 }
 
 fn base(family: Family) -> &'static str {
@@ -49,6 +52,7 @@ impl Tools {
         let [nft, legacy] = [Variant::Nft, Variant::Legacy].map(|variant| Self {
             name: format!("{base}-{}", variant.suffix()),
             variant,
+            filter: None,
         });
         // Nobody used a table of the legacy variant that is not there; a look by its programs would make it.
         let tables = legacy_tables(family);
@@ -70,6 +74,7 @@ impl Tools {
             let tools = Self {
                 name: name.to_owned(),
                 variant: Variant::Legacy,
+                filter: None,
             };
             let said = tools.run("", &["--version"], "").ok()?;
             Some((tools, said))
@@ -86,6 +91,7 @@ impl Tools {
         let mut tools = Self {
             name: base.to_owned(),
             variant: Variant::Legacy,
+            filter: None,
         };
         if tools.run("", &["--version"], "")?.contains("nf_tables") {
             tools.variant = Variant::Nft;
@@ -106,6 +112,11 @@ impl Tools {
     /// Which variant these are.
     pub(super) fn variant(&self) -> Variant {
         self.variant
+    }
+
+    /// What these programs do from now on is left out by this filter.
+    pub(super) fn leave_out_by(&mut self, filter: Option<Filter>) {
+        self.filter = filter;
     }
 
     /// Lists a chain, for the sake of whether that can be done.
@@ -176,7 +187,7 @@ impl Tools {
     fn run(&self, suffix: &str, args: &[&str], input: &str) -> Result<String, ToolError> {
         let program = format!("{}{suffix}", self.name);
         let tried = format!("{program} {}", args.join(" "));
-        let output = match start(&program, args, input) {
+        let output = match start(&program, args, input, self.filter.as_ref()) {
             Ok(output) => output,
             Err(error) => return Err(ToolError::not_started(tried, &error)),
         };
@@ -236,14 +247,24 @@ fn command(program: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Runs a program to its end. Its output is short where its input is long, so neither waits for the other.
-fn start(program: &str, args: &[&str], input: &str) -> std::io::Result<Output> {
+/// Runs a program to its end. Its output is short where its input is long, so neither waits for the other. It changes nothing
+/// before it has read its input, and its socket's port is its process id as this process sees it, in whatever container.
+fn start(program: &str, args: &[&str], input: &str, filter: Option<&Filter>) -> std::io::Result<Output> {
     let mut child = command(program, args).stdin(Stdio::piped()).spawn()?;
+    leave_out(filter, child.id());
     if let Some(mut stdin) = child.stdin.take() {
         // A program that ends before it has read everything says why on its standard error.
         let _ = stdin.write_all(input.as_bytes());
     }
-    child.wait_with_output()
+    let output = child.wait_with_output();
+    leave_out(filter, NOBODY);
+    output
+}
+
+fn leave_out(filter: Option<&Filter>, port: u32) {
+    if let Some(Err(err)) = filter.map(|filter| filter.leave_out(port)) {
+        debug!(%err, "What an own program changes is heard as another hand's");
+    }
 }
 
 fn parse_version(said: &str) -> Option<[u32; 3]> {

@@ -11,6 +11,9 @@ pub(in crate::dataplane) const TABLES: [&str; 3] = ["filter", "nat", "mangle"];
 /// What others use as well: port mappings of CNI plugins may be masqueraded by it. While they do, it stays as it is.
 pub(in crate::dataplane) const MARK_MASQ: &str = "KUBE-MARK-MASQ";
 
+/// Without use but that a flush takes it along.
+pub(in crate::dataplane) const CANARY: &str = "KUBE-PROXY-CANARY";
+
 const FILTER: [&str; 10] = [
     "KUBE-EXTERNAL-SERVICES",
     "KUBE-FORWARD",
@@ -18,7 +21,7 @@ const FILTER: [&str; 10] = [
     "KUBE-IPVS-OUT-FILTER",
     "KUBE-NODE-PORT",
     "KUBE-NODEPORTS",
-    "KUBE-PROXY-CANARY",
+    CANARY,
     "KUBE-PROXY-FIREWALL",
     "KUBE-SERVICES",
     "KUBE-SOURCE-RANGES-FIREWALL",
@@ -30,7 +33,7 @@ const NAT: [&str; 8] = [
     "KUBE-NODE-PORT",
     "KUBE-NODEPORTS",
     "KUBE-POSTROUTING",
-    "KUBE-PROXY-CANARY",
+    CANARY,
     "KUBE-SERVICES",
 ];
 /// Chains of Services and endpoints, in nat; `KUBE-XLB-` until Kubernetes 1.24.
@@ -42,7 +45,7 @@ const NAT_PREFIXES: [&str; 6] = [
     "KUBE-SVL-",
     "KUBE-XLB-",
 ];
-const MANGLE: [&str; 1] = ["KUBE-PROXY-CANARY"];
+const MANGLE: [&str; 1] = [CANARY];
 
 /// Those among them that only upstream's IPVS mode has.
 const FILTER_OF_IPVS: [&str; 4] = [

@@ -1,5 +1,5 @@
-//! What the nf_tables variant of iptables keeps in nf_tables: lists its chains, and removes those of kube-proxy. No
-//! program of iptables is needed for it.
+//! What the nf_tables variant of iptables keeps in nf_tables: lists its chains, removes those of kube-proxy, and tells
+//! what messages are about them. No program of iptables is needed for it.
 //!
 //! First the rules go by which the kernel's own chains lead to kube-proxy's, all of a family in one transaction. From
 //! then on no packet meets any of it, and the chains follow in transactions short enough for a sync to come between.
@@ -10,11 +10,13 @@ use nix::errno::Errno;
 
 use super::encode::{Batch, MessageType, attributes, flag, request};
 use super::failure::unreachable;
+use super::others::{Guarded, SUBSYSTEM, Touch};
 use super::socket::{Failure, Socket};
 use crate::dataplane::CommitError;
 use crate::dataplane::leftovers::Removed;
-use crate::dataplane::leftovers::chains::{MARK_MASQ, TABLES, Which};
+use crate::dataplane::leftovers::chains::{CANARY, MARK_MASQ, TABLES, Which};
 use crate::model::object::Family;
+use crate::netlink::{Message, nfproto};
 
 /// `nfgenmsg`, which begins the body of nf_tables' messages.
 const NFGENMSG: usize = 4;
@@ -83,6 +85,67 @@ pub(in crate::dataplane) fn remove_chains(family: Family, which: Which) -> Resul
     let of_the_kernel: Vec<Chain> = others.into_iter().filter(|chain| chain.is_base).collect();
     removal.unhook(&of_the_kernel)?;
     removal.remove(&ours)
+}
+
+/// The chains of the iptables mode, where its programs keep them in nf_tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::dataplane) struct Chains {
+    /// The families in which that is so.
+    pub(in crate::dataplane) families: Vec<Family>,
+}
+
+impl Guarded for Chains {
+    fn name(&self) -> &'static str {
+        "iptables"
+    }
+
+    /// A chain of the mode, a rule in one, and a rule that leads to one from a chain of the kernel's own are ours. What
+    /// kubelet keeps, and jumps of others to the chain that marks packets, are not.
+    fn touch(&self, message: &Message<'_>) -> Touch {
+        let Some((head, body)) = message.body().split_at_checked(NFGENMSG) else {
+            return Touch::Nothing;
+        };
+        if !self.families.iter().any(|&family| nfproto(family) == head[0]) {
+            return Touch::Nothing;
+        }
+        let is = |kind: MessageType| message.kind == SUBSYSTEM << 8 | kind as u16;
+        let (is_chain, is_rule) = (
+            is(MessageType::NewChain) || is(MessageType::DelChain),
+            is(MessageType::NewRule) || is(MessageType::DelRule),
+        );
+        let name = match (is_chain, is_rule) {
+            (true, _) => find(body, NFTA_CHAIN_NAME),
+            (_, true) => find(body, NFTA_RULE_CHAIN),
+            _ => None,
+        };
+        // Chains and rules have it in the same place.
+        let (Some(table), Some(name)) = (find(body, NFTA_CHAIN_TABLE), name) else {
+            return Touch::Nothing;
+        };
+        let (table, name) = (text(table), text(name));
+        let is_ours =
+            |chain: &str| Which::All.includes(&table, chain) && !Which::OfIpvsOnly.includes(&table, chain);
+        let leads_to_ours = || {
+            let mut targets = find(body, NFTA_RULE_EXPRESSIONS).into_iter().flat_map(targets);
+            let is_kernels = name.bytes().all(|letter| letter.is_ascii_uppercase());
+            is_rule && is_kernels && targets.any(|to| to != MARK_MASQ && is_ours(&to))
+        };
+        if is(MessageType::DelChain) && name == CANARY {
+            Touch::Flushed
+        } else if is_ours(&name) || leads_to_ours() {
+            Touch::Changed
+        } else {
+            Touch::Nothing
+        }
+    }
+
+    /// By its own name a kube-proxy would not write chains, but by such a program's, which the kernel cuts to 15 letters.
+    fn is_rival(&self, program: &str) -> bool {
+        ["iptables-", "ip6tables-"].iter().any(|start| {
+            let rest = program.strip_prefix(start).unwrap_or_default();
+            ["re", "nft-r"].iter().any(|restore| rest.starts_with(restore))
+        })
+    }
 }
 
 struct Removal {

@@ -140,7 +140,9 @@ impl Object {
             Self::SourceRanges => &[Destination, ProtocolOfInterval, Port, Source],
             Self::ServiceEndpoints | Self::AffinitySlots => &[Destination, Protocol, Port, ANY_SLOT],
             Self::NodePortEndpoints | Self::NodePortAffinitySlots => &[Protocol, Port, ANY_SLOT],
-            Self::RestrictedIps | Self::NoEndpointServices | Self::ServiceIps => &[Destination, Protocol, Port],
+            Self::RestrictedIps | Self::NoEndpointServices | Self::ServiceIps => {
+                &[Destination, Protocol, Port]
+            }
             Self::LocalhostNodePorts | Self::NoEndpointNodePorts | Self::ServiceNodePorts => {
                 &[Protocol, Port]
             }

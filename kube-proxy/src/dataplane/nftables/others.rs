@@ -1,5 +1,5 @@
-//! What other hands change in our tables: heard from nf_tables itself, whose messages name the table and, at the end
-//! of each transaction, who it was. What this process does is left out by the kernel.
+//! What other hands change in what is ours, tables or chains: heard from nf_tables itself, whose messages name it and, at
+//! the end of each transaction, who it was. What this process does, or a program that it starts, is left out by the kernel.
 //!
 //! The answer to any of it is the same, all is programmed anew, in one transaction where there is a table. A hand that
 //! does it again and again (most likely a second kube-proxy) gets its answer after growing pauses.
@@ -7,18 +7,19 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use tracing::{error, warn};
 
 use super::config::Config;
 use super::encode::MessageType;
 use super::kernel::Kernel;
 use crate::dataplane::CommitError;
-use crate::netlink::{Listener, Message, attributes, nfproto};
+use crate::netlink::{Filter, Listener, Message, attributes, nfproto};
 
 /// `NFNLGRP_NFTABLES`.
 const GROUP: u32 = 7;
 /// `NFNL_SUBSYS_NFTABLES`.
-const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 /// The length of `nfgenmsg`, and so where attributes start; the first of each message is the table's name.
 const HEADER: usize = 4;
 const NAME: u16 = 1;
@@ -35,14 +36,38 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// After so long without a repair the count starts anew.
 const QUIET: Duration = Duration::from_secs(120);
 
+/// What is ours, and what is known of those who change it.
+pub(in crate::dataplane) trait Guarded {
+    /// What it is called in the log.
+    fn name(&self) -> &str;
+
+    /// What a message of nf_tables, which is not the end of a transaction, says of it.
+    fn touch(&self, message: &Message<'_>) -> Touch;
+
+    /// Whether a program of this name may be one of another kube-proxy, which would answer in turn.
+    fn is_rival(&self, program: &str) -> bool {
+        RIVALS.contains(&program)
+    }
+}
+
+/// What another hand did to what is ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::dataplane) enum Touch {
+    #[default]
+    Nothing,
+    Changed,
+    /// What no kube-proxy does to another.
+    Flushed,
+}
+
 /// See the module's text.
 #[derive(Debug, Default)]
-pub(super) struct Others {
+pub(in crate::dataplane) struct Others {
     listener: Option<Listener>,
     /// Nobody has been given the listener's descriptor yet.
     new: bool,
-    /// The transaction that is being heard changes one of our tables.
-    touched: bool,
+    /// What the transaction that is being heard does.
+    touch: Touch,
     repairs: Repairs,
 }
 
@@ -102,29 +127,40 @@ impl Others {
         config: &Config,
         now: Instant,
     ) -> Result<(), CommitError> {
-        if self.listener.is_some() {
+        if self.listener.is_some() || !self.open(kernel.socket()?.port()) {
             return Ok(());
-        }
-        let opened = kernel.socket()?.port().and_then(|own| Listener::open(GROUP, own));
-        match opened {
-            Ok(listener) => (self.listener, self.new) = (Some(listener), true),
-            Err(err) => {
-                warn!(%err, "Cannot hear what others change in nf_tables; it is noticed at the next change");
-                return Ok(());
-            }
         }
         // It can have happened between the two.
         for &family in &config.families {
             if !kernel.table_exists(family, &config.table)? {
-                self.need_repair(config, now, "nobody known");
+                self.need_repair(config, now, "nobody known", Touch::Flushed);
                 break;
             }
         }
         Ok(())
     }
 
+    /// Begins to hear all but what the socket with the port `own` does. Whether that is so, and was not before.
+    pub(in crate::dataplane) fn open(&mut self, own: Result<u32, Errno>) -> bool {
+        if self.listener.is_some() {
+            return false;
+        }
+        match own.and_then(|own| Listener::open(GROUP, own)) {
+            Ok(listener) => (self.listener, self.new) = (Some(listener), true),
+            Err(err) => {
+                warn!(%err, "Cannot hear what others change in nf_tables; it is noticed at the next change");
+            }
+        }
+        self.new
+    }
+
+    /// By which another socket can be left out.
+    pub(in crate::dataplane) fn filter(&self) -> Option<Filter> {
+        self.listener.as_ref().map(Listener::filter)
+    }
+
     /// A descriptor to wait for, if there is a new one.
-    pub(super) fn descriptor(&mut self) -> Option<OwnedFd> {
+    pub(in crate::dataplane) fn descriptor(&mut self) -> Option<OwnedFd> {
         if !std::mem::take(&mut self.new) {
             return None;
         }
@@ -135,36 +171,41 @@ impl Others {
     }
 
     /// Takes in what was heard.
-    pub(super) fn hear(&mut self, config: &Config, now: Instant) {
+    pub(in crate::dataplane) fn hear(&mut self, ours: &impl Guarded, now: Instant) {
         let Some(mut listener) = self.listener.take() else {
             return;
         };
         let mut hands = Vec::new();
-        let lost = listener.hear(|message| hands.extend(self.read(message, config)));
-        for hand in hands {
-            self.need_repair(config, now, &hand);
+        let lost = listener.hear(|message| hands.extend(self.read(message, ours)));
+        for (hand, touch) in hands {
+            self.need_repair(ours, now, &hand, touch);
         }
         match lost {
             Ok(false) => {}
             // Nobody knows what they were.
-            Ok(true) => self.need_repair(config, now, "somebody (the kernel's messages were lost)"),
+            Ok(true) => {
+                let somebody = "somebody (the kernel's messages were lost)";
+                self.need_repair(ours, now, somebody, Touch::Changed);
+            }
             Err(err) => error!(%err, "Cannot hear what others change in nf_tables"),
         }
         self.listener = Some(listener);
     }
 
-    /// Takes in one message. Who it was, when it ends a transaction that changed one of our tables.
-    pub(super) fn read(&mut self, message: Message<'_>, config: &Config) -> Option<String> {
+    /// Takes in one message. Who it was, when it ends a transaction that changed what is ours.
+    pub(super) fn read(&mut self, message: Message<'_>, ours: &impl Guarded) -> Option<(String, Touch)> {
         if message.kind != SUBSYSTEM << 8 | MessageType::NewGeneration as u16 {
-            self.touched |= is_about(message.body(), config);
+            self.touch = self.touch.max(ours.touch(&message));
             return None;
         }
-        std::mem::take(&mut self.touched).then(|| hand(message.body()))
+        let touch = std::mem::take(&mut self.touch);
+        (touch != Touch::Nothing).then(|| (hand(message.body()), touch))
     }
 
-    fn need_repair(&mut self, config: &Config, now: Instant, hand: &str) {
-        let table = &config.table;
-        let rival = RIVALS.iter().any(|name| hand.split(' ').next() == Some(name));
+    fn need_repair(&mut self, ours: &impl Guarded, now: Instant, hand: &str, touch: Touch) {
+        let table = ours.name();
+        let program = hand.split(' ').next().unwrap_or_default();
+        let rival = touch != Touch::Flushed && ours.is_rival(program);
         let waits = self.repairs.need(now, rival);
         let repair_in = self.repairs.due.map(|due| due.saturating_duration_since(now));
         warn!(%table, by = hand, ?repair_in, "the table was changed by another hand; programming it anew");
@@ -178,24 +219,33 @@ impl Others {
     }
 
     /// When to program all anew, if that has to be.
-    pub(super) fn repair_due(&self) -> Option<Instant> {
+    pub(in crate::dataplane) fn repair_due(&self) -> Option<Instant> {
         self.repairs.due
     }
 
     /// Whether all has to be programmed anew now.
-    pub(super) fn take_repair(&mut self, now: Instant) -> bool {
+    pub(in crate::dataplane) fn take_repair(&mut self, now: Instant) -> bool {
         self.repairs.take(now)
     }
 }
 
-/// Whether a message is about one of our tables.
-fn is_about(body: &[u8], config: &Config) -> bool {
-    let Some((head, rest)) = body.split_at_checked(HEADER) else {
-        return false;
-    };
-    let family = config.families.iter().any(|&family| nfproto(family) == head[0]);
-    let mut names = attributes(rest).filter(|(kind, _)| *kind == NAME);
-    family && names.any(|(_, name)| text(name) == config.table.as_bytes())
+impl Guarded for Config {
+    fn name(&self) -> &str {
+        &self.table
+    }
+
+    /// Whether it is about one of our tables, whatever it says.
+    fn touch(&self, message: &Message<'_>) -> Touch {
+        let Some((head, rest)) = message.body().split_at_checked(HEADER) else {
+            return Touch::Nothing;
+        };
+        let family = self.families.iter().any(|&family| nfproto(family) == head[0]);
+        let mut names = attributes(rest).filter(|(kind, _)| *kind == NAME);
+        match family && names.any(|(_, name)| text(name) == self.table.as_bytes()) {
+            true => Touch::Changed,
+            false => Touch::Nothing,
+        }
+    }
 }
 
 /// Who made a generation, by name and process id.

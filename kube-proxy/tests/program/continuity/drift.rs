@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use lab::net::Family;
 use lab::probe::{Connection, Outcome, Protocol};
 
+use super::held::held;
 use super::{IN_FORCE, PATIENCE, Stage};
-use crate::running::Proxy;
+use crate::machine::service;
+use crate::running::{PROGRAM, Proxy};
 
-/// What another hand does, each a script of nft.
+/// What another hand does to the nftables mode, each a script of nft.
 const BLOWS: &[&str] = &[
     "flush ruleset",
     "delete table ip kube-proxy",
@@ -20,9 +22,35 @@ const BLOWS: &[&str] = &[
     "add element ip kube-proxy cluster-ips { 10.96.77.77 }",
 ];
 
+/// What another hand does to the iptables mode, each a command.
+const BLOWS_TO_CHAINS: &[&str] = &[
+    "nft flush ruleset",
+    "nft delete table ip nat",
+    "iptables-nft -t nat -F PREROUTING",
+    "iptables-nft -t nat -F KUBE-SERVICES",
+    "iptables-nft -t nat -A KUBE-NODEPORTS -j RETURN",
+    "ip6tables-nft -F",
+    "iptables-nft -t mangle -X KUBE-PROXY-CANARY",
+];
+
+/// What others may do beside it: none of that is about Services.
+const NOT_OURS: &[&str] = &[
+    "iptables-nft -N OTHERS",
+    "iptables-nft -I FORWARD -j OTHERS",
+    "iptables-nft -t nat -N OTHERS",
+    "iptables-nft -t nat -A OTHERS -s 192.0.2.1 -j KUBE-MARK-MASQ",
+    "iptables-nft -t mangle -N KUBE-IPTABLES-HINT",
+    "iptables-nft -t mangle -F KUBE-IPTABLES-HINT",
+];
+
 fn listing(stage: &Stage) -> String {
     // Without what the packets since have changed.
     stage.node().run("nft", &["-s", "list", "ruleset"]).unwrap()
+}
+
+fn run(stage: &Stage, command: &str) {
+    let words: Vec<&str> = command.split(' ').collect();
+    stage.node().run(words[0], &words[1..]).unwrap();
 }
 
 fn signal(proxy: &Proxy, name: &str) {
@@ -66,6 +94,66 @@ fn what_another_hand_takes_away_is_there_again_and_counted() {
     }
     stage.node().run("nft", &["delete table ip kube-proxy"]).unwrap();
     counted(&proxy, BLOWS.len() + 1);
+}
+
+/// In a container it knows the programs that it starts by other numbers than the kernel tells.
+fn in_a_container(stage: &Stage) -> Proxy {
+    let mut command = stage.node().command("unshare");
+    command.args(["--pid", "--fork", "--kill-child", PROGRAM]);
+    let arguments = ["--proxy-mode=iptables", &Stage::pods(), &stage.manifests.argument];
+    Proxy::start_as(stage.node(), command, &arguments)
+}
+
+#[test]
+fn what_another_hand_takes_away_from_the_chains_of_iptables_is_there_again_and_counted() {
+    let stage = Stage::new();
+    let proxy = in_a_container(&stage);
+    proxy.says(IN_FORCE);
+    // What it does itself is no other hand's.
+    stage.write(&service("more", "10.96.1.1", 0, &["10.244.2.77"]).replace("NodePort", "ClusterIP"));
+    proxy.shows("iptables-nft-save", &[], "10.244.2.77:");
+    let whole = held(&stage, "iptables");
+    let is_whole = |blow: &str| {
+        proxy.until(blow, || match held(&stage, "iptables") {
+            now if now == whole => Ok(()),
+            now => Err(format!("{:#?}", whole.symmetric_difference(&now))),
+        });
+    };
+    counted(&proxy, 0);
+    let mut slowest = Duration::ZERO;
+    for (done, blow) in (1..).zip(BLOWS_TO_CHAINS) {
+        let since = Instant::now();
+        run(&stage, blow);
+        is_whole(blow);
+        slowest = slowest.max(since.elapsed());
+        counted(&proxy, done);
+    }
+    println!("the slowest repair was seen after {slowest:?}");
+    let names = ["by=\"nft (process ", "by=\"iptables-nft (process "];
+    assert!(
+        names.iter().all(|name| proxy.log().contains(name)),
+        "{}",
+        proxy.log()
+    );
+    stage.traffic().was_never_disturbed();
+    NOT_OURS.iter().for_each(|command| run(&stage, command));
+    // What may be another kube-proxy is answered as well, if not at once.
+    let theirs = "*nat\n-I KUBE-SERVICES -j RETURN\nCOMMIT\n";
+    let restore = ["--noflush"];
+    stage
+        .node()
+        .run_with_input("iptables-nft-restore", &restore, theirs)
+        .unwrap();
+    counted(&proxy, BLOWS_TO_CHAINS.len() + 1);
+    let rules = stage
+        .node()
+        .run("iptables-nft", &["-t", "nat", "-S", "KUBE-SERVICES"])
+        .unwrap();
+    assert!(!rules.contains("-j RETURN"), "{rules}");
+    assert_eq!(
+        proxy.log().matches("by another hand").count(),
+        BLOWS_TO_CHAINS.len() + 1
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::dataplane::nftables::Chains;
 use crate::dataplane::nftables::listed::Element;
 use crate::dataplane::nftables::transaction::Transaction;
 use crate::garbage::spoilt;
@@ -32,6 +33,7 @@ proptest! {
         let mut others = Others::default();
         let read: usize = messages(&bytes).map(|message| {
             others.read(message, &config());
+            others.read(message, &Chains { families: Family::ALL.to_vec() });
             depth(message.body().get(4..).unwrap_or_default())
         }).sum();
         prop_assert!(read <= bytes.len());
