@@ -73,7 +73,7 @@ pub async fn make(plan: Plan, loaded: &Loaded) -> anyhow::Result<Answer> {
         metrics,
         health,
         health_checks,
-        remove_others: Box::new(|| {}),
+        remove_others: Box::new(|_| {}),
     };
     let (answer_to, answer) = answer_channel();
     let (end_to, end) = answer_channel();

@@ -55,7 +55,7 @@ impl Proxy {
                 ?elapsed,
                 "SyncProxyRules complete for the first time"
             );
-            (self.setup.remove_others)();
+            (self.setup.remove_others)(self.dataplane.variants());
         }
         let counts = self.cluster.counts();
         let lag = self.measures.lag();

@@ -14,6 +14,8 @@ pub enum Mode {
     Nftables,
     /// iptables, where its programs write nftables underneath.
     Iptables,
+    /// The same, on whatever node: to name what may be left of it on one for the older programs. Nothing is played in it.
+    IptablesNft,
     /// iptables, where kubelet uses the older programs, whose rules are in tables of their own. Little but the programs
     /// differs, so only those scenarios are played so that ask for it.
     IptablesLegacy,
@@ -22,7 +24,13 @@ pub enum Mode {
 }
 
 impl Mode {
-    const ALL: [Self; 4] = [Self::Nftables, Self::Iptables, Self::IptablesLegacy, Self::Ipvs];
+    const ALL: [Self; 5] = [
+        Self::Nftables,
+        Self::Iptables,
+        Self::IptablesNft,
+        Self::IptablesLegacy,
+        Self::Ipvs,
+    ];
     const USUAL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::Ipvs];
 
     /// Whether this kernel has what the mode needs. (The file is there once the module is loaded.)
@@ -35,6 +43,7 @@ impl Mode {
         match self {
             Self::Nftables => "nftables",
             Self::Iptables => "iptables",
+            Self::IptablesNft => "iptables-nft",
             Self::IptablesLegacy => "iptables-legacy",
             Self::Ipvs => "ipvs",
         }
@@ -44,7 +53,7 @@ impl Mode {
     pub(crate) fn configured(self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
-            Self::Iptables | Self::IptablesLegacy => "iptables",
+            Self::Iptables | Self::IptablesNft | Self::IptablesLegacy => "iptables",
             Self::Ipvs => "ipvs",
         }
     }
@@ -61,7 +70,7 @@ impl Mode {
     pub(crate) fn program_of_iptables(self) -> Option<&'static str> {
         match self {
             Self::Nftables | Self::Ipvs => None,
-            Self::Iptables => Some("iptables-nft"),
+            Self::Iptables | Self::IptablesNft => Some("iptables-nft"),
             Self::IptablesLegacy => Some("iptables-legacy"),
         }
     }
@@ -87,7 +96,7 @@ impl Mode {
     fn program(self, family: Family, suffix: &str) -> String {
         let base = family.pick("iptables", "ip6tables");
         let variant = match self {
-            Self::Nftables | Self::Iptables | Self::Ipvs => "nft",
+            Self::Nftables | Self::Iptables | Self::IptablesNft | Self::Ipvs => "nft",
             Self::IptablesLegacy => "legacy",
         };
         format!("{base}-{variant}{suffix}")
@@ -104,7 +113,7 @@ impl Mode {
                 let is_others = others.iter().any(|prefix| line.starts_with(prefix));
                 line.contains(" kube-ipvs0:") || (line.starts_with("KUBE-") && !is_others)
             }
-            Self::Iptables | Self::IptablesLegacy => {
+            Self::Iptables | Self::IptablesNft | Self::IptablesLegacy => {
                 let chain = line.strip_prefix(':').and_then(|line| line.split(' ').next());
                 chain.is_some_and(|chain| chain.starts_with("KUBE-") && !KUBELETS.contains(&chain))
             }
@@ -115,7 +124,7 @@ impl Mode {
                 node.run("ip", &["-o", "link", "show"])?,
                 node.run("ipset", &["list", "-n"])?,
             ],
-            Self::Iptables | Self::IptablesLegacy => Family::ALL
+            Self::Iptables | Self::IptablesNft | Self::IptablesLegacy => Family::ALL
                 .into_iter()
                 .map(|family| node.run(&self.program(family, "-save"), &[]))
                 .collect::<Result<_>>()?,
@@ -132,7 +141,7 @@ impl Mode {
         // nft shows whatever is in nftables, though not every match of iptables' that is used there.
         let commands: &[&[&str]] = match self {
             Self::Nftables => &[&["nft", "list", "ruleset"]],
-            Self::Iptables => &[
+            Self::Iptables | Self::IptablesNft => &[
                 &["nft", "list", "ruleset"],
                 &["iptables-nft-save"],
                 &["ip6tables-nft-save"],

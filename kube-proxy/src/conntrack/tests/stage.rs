@@ -117,7 +117,7 @@ impl Stage {
             status: Arc::new(Status::new(&config, testing::NODE, Arc::clone(&health))),
             health,
             health_checks: crate::server::health_checks().0,
-            remove_others: Box::new(|| {}),
+            remove_others: Box::new(|_| {}),
             config,
         };
         let node = self.node().clone();

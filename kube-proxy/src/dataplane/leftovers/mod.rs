@@ -6,7 +6,8 @@
 //! masquerading; what they refuse or drop is addressed to a Service, and no packet still is once it has an endpoint.
 //! `--cleanup` removes all of it ([`remove_all`]).
 //!
-//! What a mode leaves is in the list of [`CLEANERS`], one line each. Established connections go on, since how
+//! What a mode leaves is in the list of [`CLEANERS`], one line each. The iptables mode has two places to live in, the
+//! tables of either variant of its programs, and leaves one when the node changes to the other. Established connections go on, since how
 //! they are translated is in conntrack, not in rules; all but those through IPVS, which end with their virtual server.
 
 pub(super) mod chains;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use self::chains::Which;
+use super::iptables::Variant;
 use super::{CommitError, iptables, ipvs, nftables};
 use crate::config::Mode;
 use crate::model::object::Family;
@@ -34,8 +36,24 @@ struct Cleaner {
     what: &'static str,
     /// The modes that live in it, and so do not remove it when they start.
     used_by: &'static [Mode],
-    /// Removes it; nothing there is no error.
-    remove: fn() -> Result<(), LeftoverError>,
+    /// Removes it, apart from what stays; nothing there is no error.
+    remove: fn(&Stays) -> Result<(), LeftoverError>,
+}
+
+/// What is in force and so no leftover.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stays {
+    mode: Option<Mode>,
+    /// Where the iptables mode has its chains, for IPv4 and IPv6.
+    variants: [Option<Variant>; 2],
+}
+
+impl Stays {
+    /// Chains of this variant. Of a family that the iptables mode does not program both stay: it cannot tell.
+    fn in_variant(&self, family: Family, variant: Variant) -> bool {
+        let lives = self.variants[family as usize];
+        self.mode == Some(Mode::Iptables) && lives.is_none_or(|lives| lives == variant)
+    }
 }
 
 /// All that kube-proxies leave.
@@ -44,32 +62,42 @@ const CLEANERS: &[Cleaner] = &[
     Cleaner {
         what: "virtual servers of IPVS",
         used_by: &[Mode::Ipvs],
-        remove: || Ok(ipvs::remove_all()?),
+        remove: |_| Ok(ipvs::remove_all()?),
     },
     Cleaner {
         what: "the nftables tables kube-proxy",
         used_by: &[Mode::Nftables, Mode::Ipvs],
-        remove: || Ok(nftables::remove_tables()?),
+        remove: |_| Ok(nftables::remove_tables()?),
     },
     Cleaner {
         what: "kube-proxy's chains of iptables in nf_tables",
-        used_by: &[Mode::Iptables],
-        remove: || {
+        used_by: &[],
+        remove: |stays| {
             of_both_families("nf_tables", |family| {
-                Ok(nftables::remove_chains(family, Which::All)?)
+                match stays.in_variant(family, Variant::Nft) {
+                    true => Ok(Removed::default()),
+                    false => Ok(nftables::remove_chains(family, Which::All)?),
+                }
             })
         },
     },
     Cleaner {
         what: "kube-proxy's chains of iptables in the legacy tables",
-        used_by: &[Mode::Iptables],
-        remove: || of_both_families("legacy", |family| iptables::remove_chains(family, Which::All)),
+        used_by: &[],
+        remove: |stays| {
+            of_both_families("legacy", |family| {
+                match stays.in_variant(family, Variant::Legacy) {
+                    true => Ok(Removed::default()),
+                    false => iptables::remove_chains(family, Which::All),
+                }
+            })
+        },
     },
     // The iptables mode takes over the others.
     Cleaner {
         what: "chains of upstream's IPVS mode",
         used_by: &[Mode::Nftables, Mode::Ipvs],
-        remove: || {
+        remove: |_| {
             of_both_families("nf_tables", |family| {
                 Ok(nftables::remove_chains(family, Which::OfIpvsOnly)?)
             })
@@ -82,7 +110,7 @@ const CLEANERS: &[Cleaner] = &[
     Cleaner {
         what: "the ipsets of upstream's IPVS mode",
         used_by: &[],
-        remove: || Ok(ipsets::remove()?),
+        remove: |_| Ok(ipsets::remove()?),
     },
 ];
 
@@ -135,7 +163,7 @@ pub enum LeftoverError {
 /// What is still there, and why; the rest is gone.
 pub fn remove_all() -> Result<(), anyhow::Error> {
     let failed = CLEANERS.iter().filter_map(|cleaner| {
-        let error = (cleaner.remove)().err()?;
+        let error = (cleaner.remove)(&Stays::default()).err()?;
         Some(format!("{} could not be removed: {error}", cleaner.what))
     });
     let failed: Vec<String> = failed.collect();
@@ -153,33 +181,38 @@ pub fn remover(mode: Mode) -> Remover {
         if let Err(err) = privileges::give_up_all_but(Capabilities::of_cleanup()) {
             warn!(%err, "The thread that removes what other modes left keeps its capabilities");
         }
-        if begun.recv().is_ok() {
-            remove_others(mode);
+        if let Ok(variants) = begun.recv() {
+            remove_others(mode, variants);
         }
     });
     if let Err(err) = started {
         warn!(%err, "There is no thread to remove what other modes left");
     }
-    Box::new(move || {
+    Box::new(move |variants| {
         // Without a thread it was said, and a second word is one too many.
-        let _ = begin.try_send(());
+        let _ = begin.try_send(variants);
     })
 }
 
-/// Begins to remove what other modes left, when it is called for the first time.
-pub type Remover = Box<dyn Fn() + Send>;
+/// Begins to remove what other modes left, when it is called for the first time; with where the iptables mode has its chains,
+/// if that is the mode.
+pub type Remover = Box<dyn Fn([Option<Variant>; 2]) + Send>;
 
 /// Removes what other modes than this one left. What resists is told once and tried again as long as there is hope.
-fn remove_others(mode: Mode) {
-    persist(CLEANERS, mode, std::thread::sleep);
+fn remove_others(mode: Mode, variants: [Option<Variant>; 2]) {
+    persist(CLEANERS, mode, variants, std::thread::sleep);
 }
 
-fn persist(cleaners: &[Cleaner], mode: Mode, mut wait: impl FnMut(Duration)) {
+fn persist(cleaners: &[Cleaner], mode: Mode, variants: [Option<Variant>; 2], mut wait: impl FnMut(Duration)) {
+    let stays = Stays {
+        mode: Some(mode),
+        variants,
+    };
     let others = cleaners.iter().filter(|cleaner| !cleaner.used_by.contains(&mode));
     let mut left: Vec<&Cleaner> = others.collect();
     let mut pause = None;
     loop {
-        left.retain(|cleaner| match (cleaner.remove)() {
+        left.retain(|cleaner| match (cleaner.remove)(&stays) {
             Ok(()) => {
                 if pause.is_some() {
                     info!("What another mode left is gone: {}", cleaner.what);
@@ -205,7 +238,7 @@ fn persist(cleaners: &[Cleaner], mode: Mode, mut wait: impl FnMut(Duration)) {
 /// Removes chains of iptables in both families; what one family refuses does not keep the other.
 fn of_both_families(
     variant: &str,
-    remove: fn(Family) -> Result<Removed, LeftoverError>,
+    remove: impl Fn(Family) -> Result<Removed, LeftoverError>,
 ) -> Result<(), LeftoverError> {
     let mut result = Ok(());
     for family in Family::ALL {

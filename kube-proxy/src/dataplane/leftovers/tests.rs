@@ -195,7 +195,7 @@ fn what_a_mode_lives_in_stays_when_it_removes_what_others_left() {
             let node = Node::new(variant);
             node.restore(UPSTREAM);
             node.nft("add table ip kube-proxy; add table ip6 kube-proxy");
-            node.namespace.enter(|| remove_others(mode)).unwrap();
+            node.namespace.enter(|| remove_others(mode, [None; 2])).unwrap();
             let rules = node.rules();
             let at = |what: &str| rules.matches(what).count();
             assert_eq!(
@@ -300,6 +300,21 @@ fn without_programs_of_iptables_what_is_in_nf_tables_goes_and_what_is_not_is_nam
 }
 
 #[test]
+fn the_iptables_mode_removes_what_it_left_in_the_tables_of_the_other_variant() {
+    for variant in VARIANTS {
+        let node = Node::new(variant);
+        node.restore(UPSTREAM);
+        for (lives, stays) in [(variant == "legacy", true), (variant != "legacy", false)] {
+            let lives = if lives { Variant::Legacy } else { Variant::Nft };
+            let remove = || remove_others(Mode::Iptables, [Some(lives); 2]);
+            node.namespace.enter(remove).unwrap();
+            let is_there = node.rules().contains("KUBE-SVC-AAAAAAAAAAAAAAAA");
+            assert_eq!(is_there, stays, "{variant}: {lives:?}");
+        }
+    }
+}
+
+#[test]
 fn what_resists_is_tried_again_with_growing_pauses_and_what_is_hopeless_is_not() {
     static TRIED: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
     fn refused() -> LeftoverError {
@@ -312,7 +327,7 @@ fn what_resists_is_tried_again_with_growing_pauses_and_what_is_hopeless_is_not()
         Cleaner {
             what: "what resists for a while",
             used_by: &[],
-            remove: || match TRIED[0].fetch_add(1, Ordering::Relaxed) {
+            remove: |_| match TRIED[0].fetch_add(1, Ordering::Relaxed) {
                 0..4 => Err(refused()),
                 _ => Ok(()),
             },
@@ -320,7 +335,7 @@ fn what_resists_is_tried_again_with_growing_pauses_and_what_is_hopeless_is_not()
         Cleaner {
             what: "what no program here can remove",
             used_by: &[Mode::Iptables],
-            remove: || {
+            remove: |_| {
                 TRIED[1].fetch_add(1, Ordering::Relaxed);
                 Err(LeftoverError::NoProgram {
                     family: Family::V4,
@@ -331,14 +346,16 @@ fn what_resists_is_tried_again_with_growing_pauses_and_what_is_hopeless_is_not()
         Cleaner {
             what: "what is in use",
             used_by: &[Mode::Nftables],
-            remove: || {
+            remove: |_| {
                 TRIED[2].fetch_add(1, Ordering::Relaxed);
                 Ok(())
             },
         },
     ];
     let mut pauses = Vec::new();
-    persist(&cleaners, Mode::Nftables, |pause| pauses.push(pause.as_secs()));
+    persist(&cleaners, Mode::Nftables, [None; 2], |pause| {
+        pauses.push(pause.as_secs());
+    });
     assert_eq!(pauses, [1, 2, 4, 8]);
     let tried = TRIED.each_ref().map(|tried| tried.load(Ordering::Relaxed));
     assert_eq!(tried, [5, 1, 0]);

@@ -150,7 +150,7 @@ impl Start {
             health: Arc::clone(&health),
             status: Arc::new(Status::new(&config, "node-1", Arc::clone(&health))),
             health_checks: crate::server::health_checks().0,
-            remove_others: Box::new(note_removal),
+            remove_others: Box::new(|_| note_removal()),
             config,
         };
         let fake = Fake {
