@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -189,15 +190,29 @@ async fn work(flags: &Flags, loaded: Loaded, levels: Levels) -> anyhow::Result<E
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let looping = proxy::spawn(setup, changes, dataplane::open)?;
+    let (end, ending) = server::ending();
+    let mut serving = pin!(server::run(
+        &config, health, metrics, about, checks, recorder, ending
+    ));
     let endless = tokio::select! {
         ended = looping => return ended.map(|()| ExitCode::SUCCESS),
         never = source.run(sender, recorded) => match never {},
         never = watching => match never {},
-        ended = server::run(&config, health, metrics, about, checks, recorder) => ended,
+        ended = &mut serving => ended,
         ended = config::changed(current) => ended,
-        // As a shell reports a program that a signal ended, which is what upstream's kube-proxy does.
-        _ = terminate.recv() => return Ok(ExitCode::from(128 + 15)),
-        _ = interrupt.recv() => return Ok(ExitCode::from(128 + 2)),
+        signal = async {
+            tokio::select! {
+                _ = terminate.recv() => 15,
+                _ = interrupt.recv() => 2,
+            }
+        } => {
+            tokio::select! {
+                _ = serving => {}
+                () = end.finish() => {}
+            }
+            // As a shell reports a program that a signal ended, which is what upstream's kube-proxy does.
+            return Ok(ExitCode::from(128 + signal));
+        }
     };
     endless.map(|never| match never {})
 }

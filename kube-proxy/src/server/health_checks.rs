@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info};
 
 use super::pages::{Asked, Page, Pages};
-use super::{BACKLOG, RETRY, accept};
+use super::{BACKLOG, Ending, RETRY, accept};
 use crate::dataplane::NodePortAddresses;
 use crate::events::{Event, EventType, Recorder, Regarding};
 use crate::health::Health;
@@ -100,6 +100,8 @@ pub(super) struct Servers {
     open: HashMap<SocketAddr, Server>,
     /// Could not be opened, and it was said.
     failed: HashMap<SocketAddr, ObjectName>,
+    /// Gone when the program is about to end: then nothing is opened any more.
+    ending: Option<Ending>,
 }
 
 /// One listening socket.
@@ -116,8 +118,9 @@ impl Drop for Server {
 }
 
 impl Servers {
-    pub(super) fn new(health: Arc<Health>, events: Recorder) -> Self {
+    pub(super) fn new(health: Arc<Health>, events: Recorder, ending: Ending) -> Self {
         Self {
+            ending: Some(ending),
             health,
             events,
             wanted: BTreeMap::new(),
@@ -137,6 +140,13 @@ impl Servers {
                     false => tokio::time::sleep(RETRY).await,
                 }
             };
+            let mut ending = self.ending.clone();
+            let end = async {
+                match &mut ending {
+                    Some(ending) => ending.begins().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 order = orders.0.recv(), if ordering => match order {
                     Some(order) => {
@@ -149,6 +159,7 @@ impl Servers {
                     None => ordering = false,
                 },
                 () = retry => {}
+                () = end => self.ending = None,
             }
             self.settle();
         }
@@ -207,6 +218,9 @@ impl Servers {
     }
 
     fn open(&mut self, address: SocketAddr, service: ObjectName, endpoints: usize) {
+        let Some(ending) = self.ending.clone() else {
+            return;
+        };
         let listener = match listen(address) {
             Ok(listener) => listener,
             Err(err) => {
@@ -231,7 +245,8 @@ impl Servers {
             endpoints: Arc::clone(&endpoints),
             health: Arc::clone(&self.health),
         };
-        let task = tokio::spawn(async move { accept(listener, "healthcheck", Arc::new(pages)).await });
+        let task =
+            tokio::spawn(async move { accept(listener, "healthcheck", Arc::new(pages), ending).await });
         let server = Server {
             service,
             endpoints,
@@ -336,6 +351,7 @@ mod tests {
         let mut servers = Servers::new(
             Arc::new(Health::new(std::time::Duration::from_secs(30), true)),
             crate::events::recorder().0,
+            super::super::ending().1,
         );
         for (name, endpoints) in [("web", 2), ("api", 1)] {
             let check = HealthCheck {

@@ -2,6 +2,7 @@
 //! Here are listening and connections; what each path answers is in `pages`.
 
 mod about;
+mod ending;
 mod health_checks;
 mod pages;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod tests;
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,12 +20,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tracing::{debug, error, info};
 
 pub use self::about::About;
 use self::about::MetricsPages;
+use self::ending::Ending;
+pub use self::ending::{End, ending};
 use self::health_checks::Servers;
 pub use self::health_checks::{HealthChecks, Orders, health_checks};
 use self::pages::{HealthPages, Pages};
@@ -68,6 +72,7 @@ pub async fn run(
     about: About,
     checks: Orders,
     events: Recorder,
+    ending: Ending,
 ) -> anyhow::Result<Infallible> {
     let listen = |name, address, failed, beside| Listen {
         name,
@@ -76,7 +81,8 @@ pub async fn run(
         hard_fail: config.bind_address_hard_fail,
         beside,
     };
-    let servers = Servers::new(Arc::clone(&health), events.clone());
+    let servers = Servers::new(Arc::clone(&health), events.clone(), ending.clone());
+    let ending_health = ending.clone();
     let health_pages = HealthPages {
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
@@ -97,45 +103,64 @@ pub async fn run(
                     "FailedToStartProxierHealthcheck",
                     Some(&*health),
                 );
-                serve(healthz, Arc::new(health_pages), &events).await
+                serve(healthz, Arc::new(health_pages), &events, ending_health).await
             }
-            None => std::future::pending().await,
+            None => {
+                drop(ending_health);
+                std::future::pending().await
+            }
         }
     };
     tokio::select! {
         ended = healthz => ended,
-        ended = serve(metrics, Arc::new(metrics_pages), &events) => ended,
+        ended = serve(metrics, Arc::new(metrics_pages), &events, ending) => ended,
         never = servers.run(checks) => match never {},
     }
 }
 
 /// Serves until the program ends.
-async fn serve(listen: Listen<'_>, pages: Arc<dyn Pages>, events: &Recorder) -> anyhow::Result<Infallible> {
-    let mut told = false;
-    let listener = loop {
-        let error = match listen.bind().await {
-            Ok(listener) => break listener,
-            Err(error) => error,
-        };
-        if !std::mem::replace(&mut told, true) {
-            let note = format!("failed to listen on {}: {error}", listen.address);
-            events.warn_of_start(listen.failed, note);
+async fn serve(
+    listen: Listen<'_>,
+    pages: Arc<dyn Pages>,
+    events: &Recorder,
+    mut ending: Ending,
+) -> anyhow::Result<Infallible> {
+    let listener = tokio::select! {
+        listener = listen.insist(events) => listener?,
+        () = ending.begins() => {
+            drop(ending);
+            return std::future::pending().await;
         }
-        if listen.hard_fail {
-            return Err(error).with_context(|| format!("cannot start {} on {}", listen.name, listen.address));
-        }
-        let message = match listen.name {
-            "healthz" => "Healthz server failed",
-            _ => "starting metrics server failed",
-        };
-        error!(address = %listen.address, err = %error, "{message}; trying again in 5 s");
-        tokio::time::sleep(RETRY).await;
     };
     info!(server = listen.name, address = %listen.address, "Starting server");
-    Ok(accept(listener, listen.name, pages).await)
+    Ok(accept(listener, listen.name, pages, ending).await)
 }
 
 impl Listen<'_> {
+    /// Listens, and tries until it can.
+    async fn insist(&self, events: &Recorder) -> anyhow::Result<TcpListener> {
+        let mut told = false;
+        loop {
+            let error = match self.bind().await {
+                Ok(listener) => return Ok(listener),
+                Err(error) => error,
+            };
+            if !std::mem::replace(&mut told, true) {
+                let note = format!("failed to listen on {}: {error}", self.address);
+                events.warn_of_start(self.failed, note);
+            }
+            if self.hard_fail {
+                return Err(error).with_context(|| format!("cannot start {} on {}", self.name, self.address));
+            }
+            let message = match self.name {
+                "healthz" => "Healthz server failed",
+                _ => "starting metrics server failed",
+            };
+            error!(address = %self.address, err = %error, "{message}; trying again in 5 s");
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
     /// Listens at once where nobody does; beside a predecessor only when what it tells is in force, so that a successor
     /// that does not get that far takes nothing away.
     async fn bind(&self) -> std::io::Result<TcpListener> {
@@ -179,21 +204,30 @@ fn bind(address: SocketAddr, shared: bool, beside: bool) -> std::io::Result<TcpL
     bind_to(address)
 }
 
-/// Accepts connections; they end with it.
-async fn accept(listener: TcpListener, name: &'static str, pages: Arc<dyn Pages>) -> Infallible {
+/// Accepts connections, which end with it, until the program ends: then those that were made already are answered, too,
+/// since a client was told that they are.
+async fn accept(
+    listener: TcpListener,
+    name: &'static str,
+    pages: Arc<dyn Pages>,
+    mut ending: Ending,
+) -> Infallible {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        // The semaphore is never closed, so there is always a slot some time.
-        let slot = Arc::clone(&slots).acquire_owned().await.ok();
-        match listener.accept().await {
+        let next = async {
+            // The semaphore is never closed, so there is always a slot some time.
+            let slot = Arc::clone(&slots).acquire_owned().await.ok();
+            (listener.accept().await, slot)
+        };
+        let (accepted, slot) = tokio::select! {
+            next = next => next,
+            () = ending.begins() => break,
+        };
+        match accepted {
             Ok((stream, _)) => {
-                let pages = Arc::clone(&pages);
-                connections.spawn(async move {
-                    let _slot = slot;
-                    answer(stream, name, pages).await;
-                });
+                connections.spawn(answer(stream, name, Arc::clone(&pages), ending.clone(), slot));
             }
             Err(err) => {
                 // Out of file descriptors, or the client is gone already: neither ends the server.
@@ -202,9 +236,45 @@ async fn accept(listener: TcpListener, name: &'static str, pages: Arc<dyn Pages>
             }
         }
     }
+    for stream in waiting(listener) {
+        connections.spawn(answer(stream, name, Arc::clone(&pages), ending.clone(), None));
+    }
+    while connections.join_next().await.is_some() {}
+    drop(ending);
+    std::future::pending().await
 }
 
-async fn answer(stream: TcpStream, name: &'static str, pages: Arc<dyn Pages>) {
+/// The connections that were made and nobody has accepted yet. From then on there are no others.
+fn waiting(listener: TcpListener) -> Vec<TcpStream> {
+    // The socket itself is asked: what the runtime knows of it may be older.
+    let Ok(listener) = listener.into_std() else {
+        return Vec::new();
+    };
+    let accepted = std::iter::from_fn(|| listener.accept().ok());
+    accepted
+        .filter_map(|(stream, _)| {
+            stream.set_nonblocking(true).ok()?;
+            TcpStream::from_std(stream).ok()
+        })
+        .collect()
+}
+
+/// Answers the requests of a connection, the last of them being the one that is under way, or the first, when the program
+/// ends.
+async fn answer(
+    stream: TcpStream,
+    name: &'static str,
+    pages: Arc<dyn Pages>,
+    mut ending: Ending,
+    _slot: Option<OwnedSemaphorePermit>,
+) {
+    // What is told to end before it has read a byte ends without reading any.
+    if tokio::time::timeout(REQUEST_PATIENCE, stream.readable())
+        .await
+        .is_err()
+    {
+        return;
+    }
     let service = service_fn(move |request| {
         let pages = Arc::clone(&pages);
         async move { Ok::<_, Infallible>(pages::answer(&*pages, request).await) }
@@ -214,7 +284,16 @@ async fn answer(stream: TcpStream, name: &'static str, pages: Arc<dyn Pages>) {
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_PATIENCE)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(err) = connection.await {
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = ending.begins() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(err) = ended {
         debug!(server = name, %err, "A connection broke");
     }
 }

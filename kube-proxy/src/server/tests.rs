@@ -22,7 +22,7 @@ async fn ask(pages: Arc<dyn Pages>, path: &str) -> (String, String) {
 async fn ask_so(pages: Arc<dyn Pages>, asked: &str, head: &str, body: &str) -> (String, String) {
     let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), false, false).unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(accept(listener, "test", pages));
+    let server = tokio::spawn(accept(listener, "test", pages, ending().1));
     let mut client = TcpStream::connect(address).await.unwrap();
     let length = body.len();
     let request = format!(
@@ -300,7 +300,7 @@ async fn a_taken_port_ends_the_program_only_when_it_is_told_to() {
     };
     let pages = || metrics_pages("");
     let (recorder, mut events) = recorder();
-    let error = serve(listen, pages(), &recorder).await.unwrap_err();
+    let error = serve(listen, pages(), &recorder, ending().1).await.unwrap_err();
     assert!(
         error
             .to_string()
@@ -311,7 +311,11 @@ async fn a_taken_port_ends_the_program_only_when_it_is_told_to() {
         hard_fail: false,
         ..listen
     };
-    let waiting = tokio::time::timeout(Duration::from_millis(50), serve(patient, pages(), &recorder)).await;
+    let waiting = tokio::time::timeout(
+        Duration::from_millis(50),
+        serve(patient, pages(), &recorder, ending().1),
+    )
+    .await;
     assert!(waiting.is_err(), "still trying");
     for _ in 0..2 {
         let event = events.try_recv().unwrap();
