@@ -7,13 +7,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lab::net::Namespace;
+use lab::api::Server;
+use lab::net::{Family, Namespace};
 
-use super::{IN_FORCE, PATIENCE};
-use crate::machine::Manifests;
-use crate::running::Proxy;
+use super::{IN_FORCE, PATIENCE, Stage};
+use crate::machine::{Manifests, service};
+use crate::running::{PROGRAM, Proxy};
 
 const HEALTHZ: u16 = 10256;
 const CHECK: u16 = 31000;
@@ -139,4 +140,56 @@ fn who_was_connected_before_sigterm_is_answered_and_who_says_nothing_is_not_wait
     }
     let (code, log) = proxy.ends();
     assert_eq!(code, Some(128 + 15), "{log}");
+}
+
+/// What a load balancer sees of a restart: how long after the start of the program these ports answer.
+fn until_it_answers(stage: &Stage, api: &Server) -> [Duration; 2] {
+    let since = Instant::now();
+    let proxy = stage.start_by(api);
+    let node = stage.node_port(Family::V4).ip();
+    let answers = |port: u16| loop {
+        if request_at(SocketAddr::new(node, port)).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 ")) {
+            return since.elapsed();
+        }
+        assert!(since.elapsed() < PATIENCE, "{}", proxy.log());
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    stage.node().enter(|| [HEALTHZ, CHECK].map(answers)).unwrap()
+}
+
+/// It is printed and not judged: no test fails on a clock.
+#[test]
+fn a_restart_with_a_thousand_services_answers_load_balancers_again() {
+    const SERVICES: u32 = 1000;
+    const ROUNDS: usize = 5;
+    let stage = Stage::new();
+    let api = stage.api();
+    for number in 0..SERVICES {
+        let (high, low) = (number / 250, number % 250);
+        let service = service(
+            &format!("web-{number}"),
+            &format!("10.98.{high}.{low}"),
+            0,
+            &["10.244.2.9"],
+        );
+        api.apply(&service.replace("NodePort", "ClusterIP")).unwrap();
+    }
+    api.apply(BALANCED).unwrap();
+    stage.start_by(&api).says(IN_FORCE);
+    let mut rounds: Vec<_> = (0..ROUNDS)
+        .map(|_| {
+            let since = Instant::now();
+            let version = Command::new(PROGRAM).arg("--version").output().unwrap();
+            assert!(version.status.success());
+            let version = since.elapsed();
+            let [health, check] = until_it_answers(&stage, &api);
+            (health, check, version)
+        })
+        .collect();
+    rounds.sort();
+    let (health, check, version) = rounds[ROUNDS / 2];
+    println!(
+        "with {SERVICES} Services, median of {ROUNDS}: /healthz answers {health:?} after the start, the health-check node \
+         port after {check:?}; beside it `kube-proxy --version` takes {version:?}"
+    );
 }
