@@ -8,6 +8,7 @@ mod held;
 mod hostile;
 mod overlap;
 mod soak;
+mod trouble;
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -25,6 +26,8 @@ use super::running::Proxy;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two requests of one client, of whom there are forty.
 const PACE: Duration = Duration::from_millis(12);
+/// For elements that outlive what led to them, and then for chains.
+const RETIREMENT: Duration = Duration::from_secs(3);
 const IN_FORCE: &str = "SyncProxyRules complete for the first time";
 
 /// Two nodes, pods `x` and `y`, and a Service with the endpoints `a` and `b`. `node-1` is the one to proxy.

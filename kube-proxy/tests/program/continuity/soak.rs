@@ -8,14 +8,12 @@ use std::time::{Duration, Instant};
 use lab::api::{Resource, Server};
 
 use super::held::{assert_same, held};
-use super::{IN_FORCE, PATIENCE, Stage};
+use super::{IN_FORCE, PATIENCE, RETIREMENT, Stage};
 use crate::running::Proxy;
 
 const SERVICES: u8 = 80;
 /// Between two changes.
 const PACE: Duration = Duration::from_millis(2);
-/// For elements that outlive what led to them, and then for chains.
-const RETIREMENT: Duration = Duration::from_secs(3);
 
 /// One change to one of the Services or its endpoints.
 fn change(api: &Server, random: &mut fastrand::Rng) {
