@@ -119,6 +119,7 @@ const CHOSEN: &[(&str, &str)] = &[
     ("takeover-from-upstream", "nftables::ipv4"),
     ("takeover-from-upstream-ipvs", "ipvs::ipv4"),
     ("mode-changed-ipvs", "ipvs::ipv6"),
+    ("mode-changed-from-ipvs", "ipvs::ipv4"),
 ];
 
 /// What is known to fail there, and is to be mended; each test run says so.
