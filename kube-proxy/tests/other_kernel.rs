@@ -114,6 +114,8 @@ const CHOSEN: &[(&str, &str)] = &[
     ("udp-service-deleted", "ipvs::ipv4"),
     ("established-connections", "ipvs::ipv6"),
     ("rolling-update", "ipvs::ipv4"),
+    // Virtual servers and addresses that another hand changes.
+    ("drift-ipvs", "ipvs::ipv4 ipvs::ipv6"),
     // Rules that replace rules in one transaction, ours and upstream's; virtual servers that are taken over.
     ("restart", "nftables::ipv6 iptables-legacy::ipv4 ipvs::ipv4"),
     ("takeover-from-upstream", "nftables::ipv4"),

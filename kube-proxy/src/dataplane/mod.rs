@@ -13,7 +13,7 @@ mod walk;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -84,6 +84,7 @@ pub fn open(config: &Config, host: Host) -> Box<dyn Dataplane> {
             exclude_cidrs: config.ipvs.exclude_cidrs.clone(),
             strict_arp: config.ipvs.strict_arp,
             timeouts: config.ipvs.timeouts,
+            sync_period: config.sync_period,
         })),
     }
 }
@@ -139,12 +140,18 @@ pub trait Dataplane {
     fn commit(&mut self, report: &mut CommitReport) -> Result<(), CommitError>;
 
     /// A descriptor that becomes readable when others may have changed what is in force; once for each socket that hears
-    /// of it. To be asked for after each commit.
+    /// of it, and then `None`. To be asked for after each commit.
     fn listener(&mut self) -> Option<OwnedFd> {
         None
     }
 
-    /// Takes what the listener heard. After how long to commit for it, if it has to be put right.
+    /// When to call [`hear`](Self::hear) although no listener has anything to tell.
+    fn look_due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Takes what the listeners heard, and looks at what nobody tells of when it is time to. After how long to commit for
+    /// it, if something has to be put right.
     fn hear(&mut self) -> Option<Duration> {
         None
     }

@@ -1,4 +1,4 @@
-//! A socket that hears what others ask of the kernel: one of netfilter's multicast groups.
+//! A socket that hears what others ask of the kernel: multicast groups of netlink.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -25,19 +25,21 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Hears a group, in the network namespace of this thread. What the socket with the port `own` does is left out by
-    /// the kernel, so that it takes no room and wakes nobody.
-    pub(crate) fn open(group: u32, own: u32) -> Result<Self, Errno> {
+    /// Hears groups of those who speak this protocol, in the network namespace of this thread. What the socket with the
+    /// port `own` does is left out by the kernel, so that it takes no room and wakes nobody; not all who speak netlink
+    /// say whose doing something was, though.
+    pub(crate) fn open(protocol: SockProtocol, groups: &[u32], own: u32) -> Result<Self, Errno> {
         let fd = socket::socket(
             AddressFamily::Netlink,
             SockType::Raw,
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            SockProtocol::NetlinkNetFilter,
+            protocol,
         )?;
         // Without the right to force it the default has to do.
         let _ = socket::setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER);
         leave_out(&fd, own)?;
-        socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 1 << (group - 1)))?;
+        let groups = groups.iter().fold(0, |all, group| all | 1 << (group - 1));
+        socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         Ok(Self {
             fd: Arc::new(fd),
             buffer: vec![0; LONGEST],

@@ -1,7 +1,9 @@
 //! The receiving end of the sources' channel, for plain code that waits for changes, for addresses of this node that
 //! come or go, for what others do to the rules, or for a moment.
 
+use std::future::poll_fn;
 use std::os::fd::OwnedFd;
+use std::task::Poll;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -21,7 +23,7 @@ pub(super) struct Inbox {
     taken: Vec<Change>,
     addresses: LocalAddresses,
     /// What the dataplane hears by.
-    listener: Option<AsyncFd<OwnedFd>>,
+    listeners: Vec<AsyncFd<OwnedFd>>,
     /// Only for waiting.
     waiter: Runtime,
 }
@@ -48,7 +50,7 @@ impl Inbox {
             changes,
             taken: Vec::new(),
             addresses,
-            listener: None,
+            listeners: Vec::new(),
             waiter: waiter.context("cannot start the loop's timer")?,
         })
     }
@@ -57,7 +59,7 @@ impl Inbox {
     pub(super) fn listen(&mut self, descriptor: OwnedFd) {
         let _entered = self.waiter.enter();
         match crate::node::addresses::register(descriptor) {
-            Ok(listener) => self.listener = Some(listener),
+            Ok(listener) => self.listeners.push(listener),
             Err(err) => warn!(%err, "Cannot wait for what others change; it is noticed at the next change"),
         }
     }
@@ -65,13 +67,13 @@ impl Inbox {
     /// Waits for changes and gathers all that are there, unless addresses change or a moment comes first.
     pub(super) fn wait(&mut self, until: Option<Instant>) -> Wait {
         let (changes, taken, addresses) = (&mut self.changes, &mut self.taken, &mut self.addresses);
-        let listener = self.listener.as_ref();
+        let listeners = &self.listeners;
         self.waiter.block_on(async {
             tokio::select! {
                 // These are rare, and must not wait for the end of a flood of changes.
                 biased;
                 () = changed(addresses) => Wait::Addresses,
-                () = heard(listener) => Wait::Heard,
+                () = heard(listeners) => Wait::Heard,
                 count = changes.recv_many(taken, MOST) => match count {
                     0 => Wait::Closed,
                     _ => Wait::Changes,
@@ -97,15 +99,20 @@ async fn changed(addresses: &mut LocalAddresses) {
     }
 }
 
-async fn heard(listener: Option<&AsyncFd<OwnedFd>>) {
-    match listener {
-        // Before it is read, so that what comes meanwhile wakes again.
-        Some(listener) => match listener.readable().await {
-            Ok(mut ready) => ready.clear_ready(),
-            Err(_) => std::future::pending().await,
-        },
-        None => std::future::pending().await,
-    }
+/// Waits until one of them has something to tell.
+async fn heard(listeners: &[AsyncFd<OwnedFd>]) {
+    poll_fn(|context| {
+        let mut heard = Poll::Pending;
+        for listener in listeners {
+            if let Poll::Ready(Ok(mut ready)) = listener.poll_read_ready(context) {
+                // Before it is read, so that what comes meanwhile wakes again.
+                ready.clear_ready();
+                heard = Poll::Ready(());
+            }
+        }
+        heard
+    })
+    .await;
 }
 
 async fn come(moment: Option<Instant>) {

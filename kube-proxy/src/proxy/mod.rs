@@ -158,11 +158,16 @@ pub fn run(
     let what = if mode == Mode::Ipvs { " rules" } else { "" };
     debug!("Not syncing {mode}{what} until Services and Endpoints have been received from master");
     loop {
+        // Here and not only when nothing else happens: changes that never end must not put it off.
+        if proxy.dataplane.look_due().is_some_and(|at| at <= Instant::now()) {
+            proxy.hear();
+        }
         proxy.sync()?;
-        if let Some(listener) = proxy.dataplane.listener() {
+        while let Some(listener) = proxy.dataplane.listener() {
             inbox.listen(listener);
         }
-        match inbox.wait(proxy.again) {
+        let until = proxy.again.into_iter().chain(proxy.dataplane.look_due()).min();
+        match inbox.wait(until) {
             Wait::Changes => {
                 for change in inbox.take() {
                     proxy.observe(change)?;

@@ -95,7 +95,7 @@ pub struct Step {
     pub iptables_rules: BTreeMap<Names, String>,
     /// Changes addresses and routes with `ip -batch`, by names of nodes.
     pub ip: BTreeMap<Names, String>,
-    /// Adds virtual servers of IPVS with `ipvsadm --restore`, by names of nodes.
+    /// Changes virtual servers of IPVS with `ipvsadm --restore`, which takes any of its commands, by names of nodes.
     pub ipvs: BTreeMap<Names, String>,
     /// Makes ipsets with `ipset restore`, by names of nodes.
     pub ipsets: BTreeMap<Names, String>,

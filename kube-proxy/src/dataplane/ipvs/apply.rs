@@ -54,6 +54,8 @@ impl Ipvs {
         let committed = self.change(&mut kernel, now, &mut report);
         // After a failure all is read anew.
         committed?;
+        self.others.begin(&kernel, now);
+        report.drift += std::mem::take(&mut self.others.drift);
         self.kernel = Some(kernel);
         let retries = self.refused.values().map(|retry| retry.due);
         let due = retries.chain(self.look_at).min();
@@ -75,12 +77,14 @@ impl Ipvs {
         Ok(kernel)
     }
 
+    /// Whether a virtual server is this process's to change, whoever made it.
+    pub(super) fn is_ours(&self, at: At) -> bool {
+        let excluded = self.config.exclude_cidrs.iter().any(|net| net.contains(&at.ip));
+        self.config.families.contains(&Family::of(at.ip)) && (!excluded || self.desired.server(at).is_some())
+    }
+
     fn read(&mut self, kernel: &mut Kernel) -> Result<(), CommitError> {
-        let (desired, config) = (&self.desired, &self.config);
-        kernel.read(|at| {
-            let excluded = config.exclude_cidrs.iter().any(|net| net.contains(&at.ip));
-            config.families.contains(&Family::of(at.ip)) && (!excluded || desired.server(at).is_some())
-        })?;
+        kernel.read(|at| self.is_ours(at))?;
         let all = self.desired.all();
         self.moved.servers.extend(all.servers);
         self.moved.servers.extend(kernel.servers.keys().copied());
@@ -120,6 +124,10 @@ impl Ipvs {
                 Thing::Server(at) => _ = self.moved.servers.insert(*at),
                 Thing::Address(ip) => _ = self.moved.addresses.insert(*ip),
             }
+        }
+        if !kernel.device.is_there() {
+            let made = kernel.device.make();
+            made.map_err(|errno| failed(&format!("make the device {DEVICE} anew"), errno))?;
         }
         self.settle(kernel, false, now, report)?;
         // IPVS sees a packet once its address is there. One that no rule masquerades begins a connection that will

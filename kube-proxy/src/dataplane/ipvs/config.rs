@@ -25,10 +25,12 @@ pub struct Config {
     pub strict_arp: bool,
     /// How long IPVS remembers silent connections: of TCP, of TCP once they end, of UDP. `None` leaves it as it is.
     pub timeouts: [Option<Duration>; 3],
+    /// What is in force is looked at no less often, for what others changed.
+    pub sync_period: Duration,
 }
 
 impl Default for Config {
-    /// Bit 14, pods unknown, all families of this kernel, each endpoint in turn.
+    /// Bit 14, pods unknown, all families of this kernel, each endpoint in turn, 30 s.
     fn default() -> Self {
         Self {
             masquerade_mark: 1 << 14,
@@ -38,6 +40,7 @@ impl Default for Config {
             exclude_cidrs: Vec::new(),
             strict_arp: false,
             timeouts: [None; 3],
+            sync_period: Duration::from_secs(30),
         }
     }
 }

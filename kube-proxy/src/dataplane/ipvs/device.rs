@@ -16,8 +16,8 @@ pub(super) const DEVICE: &str = "kube-ipvs0";
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
+pub(super) const RTM_NEWADDR: u16 = 20;
+pub(super) const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
@@ -62,16 +62,32 @@ impl Device {
         self.index.is_some()
     }
 
+    /// Its number, if it was there when it was last looked for.
+    pub(super) fn index(&self) -> Option<u32> {
+        self.index
+    }
+
+    /// The port by which the kernel knows whose changes are this socket's.
+    pub(super) fn port(&self) -> Result<u32, Errno> {
+        self.socket.port()
+    }
+
+    /// Looks for it.
+    pub(super) fn find(&mut self) -> Result<(), Errno> {
+        self.index = find(&mut self.socket)?;
+        Ok(())
+    }
+
     /// Makes the device unless it is there. It stays down: its addresses are this node's all the same, and IPv6 gives
     /// it none of its own.
     pub(super) fn make(&mut self) -> Result<(), Errno> {
-        self.index = find(&mut self.socket)?;
+        self.find()?;
         if self.index.is_none() {
             let failures = self.socket.ask(&new_link())?;
             if let Some(failure) = failures.first().filter(|failure| failure.errno != Errno::EEXIST) {
                 return Err(failure.errno);
             }
-            self.index = find(&mut self.socket)?;
+            self.find()?;
         }
         self.index.map(drop).ok_or(Errno::ENODEV)
     }
@@ -194,7 +210,7 @@ fn change(bytes: &mut Vec<u8>, (kind, flags, sequence): (u16, u16, u32), index: 
 }
 
 /// The interface and the address of an entry.
-fn address(entry: &[u8]) -> Option<(u32, IpAddr)> {
+pub(super) fn address(entry: &[u8]) -> Option<(u32, IpAddr)> {
     let (header, rest) = entry.split_first_chunk::<ADDRESS_HEADER>()?;
     let index = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
     let mut all = attributes(rest).filter(|(kind, _)| matches!(*kind, IFA_LOCAL | IFA_ADDRESS));

@@ -1,6 +1,6 @@
 //! The kernel as this process left it, and the sockets to change it by.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use nix::errno::Errno;
@@ -19,10 +19,12 @@ pub(super) struct Kernel {
     pub(super) ipvs: Generic,
     pub(super) device: Device,
     /// Virtual servers and addresses that are there. Those of others are not among them.
-    pub(super) servers: HashMap<At, Held>,
+    pub(super) servers: BTreeMap<At, Held>,
     pub(super) addresses: BTreeSet<IpAddr>,
     /// A predecessor may serve until the first commit.
     pub(super) takes_over: bool,
+    /// The virtual server whose endpoints were looked at last.
+    pub(super) looked_at: Option<At>,
 }
 
 impl Kernel {
@@ -33,9 +35,10 @@ impl Kernel {
         Ok(Self {
             ipvs,
             device,
-            servers: HashMap::new(),
+            servers: BTreeMap::new(),
             addresses: BTreeSet::new(),
             takes_over: false,
+            looked_at: None,
         })
     }
 
@@ -43,7 +46,7 @@ impl Kernel {
     pub(super) fn read(&mut self, is_ours: impl Fn(At) -> bool) -> Result<(), CommitError> {
         let addresses = self.device.addresses();
         self.addresses = addresses.map_err(|errno| failed("list addresses", errno))?;
-        let mut servers = HashMap::new();
+        let mut servers = BTreeMap::new();
         let listed = self.ipvs.list(
             command::GET_SERVICE,
             |_| {},

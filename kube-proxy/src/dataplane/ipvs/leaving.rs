@@ -172,6 +172,7 @@ impl Ipvs {
                 device = DEVICE,
                 "the device was removed by another hand; making it anew"
             );
+            report.drift += 1;
             kernel.device.make().map_err(|errno| failed(&tried(), errno))?;
             missing.extend(&std::mem::take(&mut kernel.addresses));
             failures = kernel.device.change(&missing, &[]);

@@ -30,7 +30,8 @@
 //!   then their flows may stay.
 //! - Virtual servers that nobody wants are removed at the start, except for those in `excludeCIDRs` and those that go
 //!   by a firewall mark. Addresses that another interface of the node has are neither added nor removed.
-//! - What the kernel holds otherwise than expected is noticed when it is changed, and then all of it is read anew.
+//! - What the kernel holds otherwise than expected is looked for every second, or less often where that takes long; what
+//!   is found is put right (`look.rs`, `others.rs`). Where it is noticed by a change that fails, all of it is read anew.
 //!
 //! Limits: session affinity is IPVS' persistence, so it holds for one address of a ServicePort. The schedulers have no
 //! say where sources are told apart. Node ports are not served at the loopback address. The kernel's IPVS tells
@@ -48,7 +49,9 @@ mod entry;
 mod kernel;
 mod leaving;
 mod listing;
+mod look;
 mod message;
+mod others;
 mod plan;
 mod steps;
 mod sysctl;
@@ -71,6 +74,7 @@ pub(crate) use self::device::index;
 use self::entry::{At, Key, Scheduler, Value};
 use self::kernel::Kernel;
 use self::leaving::Leaving;
+use self::others::Others;
 pub use self::sysctl::prepare;
 use super::listing::{Difference, Listing};
 use super::nftables::{self, Nftables};
@@ -98,6 +102,8 @@ pub struct Ipvs {
     leaving: BTreeMap<At, Leaving>,
     /// When to look at those.
     look_at: Option<Instant>,
+    /// What others change.
+    others: Others,
 }
 
 impl Ipvs {
@@ -122,6 +128,7 @@ impl Ipvs {
             lacking: Vec::new(),
             leaving: BTreeMap::new(),
             look_at: None,
+            others: Others::default(),
         };
         for family in Family::ALL {
             ipvs.node_ports_moved(family);
@@ -210,10 +217,15 @@ impl Dataplane for Ipvs {
     }
 
     fn listener(&mut self) -> Option<OwnedFd> {
-        self.rules.listener()
+        self.rules.listener().or_else(|| self.others.descriptor())
+    }
+
+    fn look_due(&self) -> Option<Instant> {
+        self.look_for_others_due()
     }
 
     fn hear(&mut self) -> Option<Duration> {
-        self.rules.hear()
+        let found = self.hear_others(Instant::now()).then_some(Duration::ZERO);
+        self.rules.hear().into_iter().chain(found).min()
     }
 }

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::socket::SockProtocol;
 use tracing::{error, warn};
 
 use super::config::Config;
@@ -145,7 +146,7 @@ impl Others {
         if self.listener.is_some() {
             return false;
         }
-        match own.and_then(|own| Listener::open(GROUP, own)) {
+        match own.and_then(|own| Listener::open(SockProtocol::NetlinkNetFilter, &[GROUP], own)) {
             Ok(listener) => (self.listener, self.new) = (Some(listener), true),
             Err(err) => {
                 warn!(%err, "Cannot hear what others change in nf_tables; it is noticed at the next change");

@@ -5,6 +5,7 @@ mod sync;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver as StdReceiver, Sender as StdSender, channel as std_channel};
 use std::thread::{JoinHandle, ThreadId};
@@ -43,6 +44,9 @@ struct Fake {
     answers: VecDeque<Answer>,
     /// Each commit waits for a word, where there is one to wait for.
     gate: Option<StdReceiver<()>>,
+    /// Something has to be put right as soon as it hears, or looks.
+    listeners: Vec<OwnedFd>,
+    look_due: Option<Instant>,
 }
 
 impl Dataplane for Fake {
@@ -93,6 +97,19 @@ impl Dataplane for Fake {
         Ok(())
     }
 
+    fn listener(&mut self) -> Option<OwnedFd> {
+        self.listeners.pop()
+    }
+
+    fn look_due(&self) -> Option<Instant> {
+        self.look_due
+    }
+
+    fn hear(&mut self) -> Option<Duration> {
+        self.look_due = None;
+        Some(Duration::ZERO)
+    }
+
     fn planned(&self) -> Listing {
         Listing::new()
     }
@@ -123,6 +140,8 @@ struct Start {
     flags: &'static str,
     answers: Vec<Answer>,
     gate: Option<StdReceiver<()>>,
+    listeners: Vec<OwnedFd>,
+    look_due: Option<Instant>,
     patience: Duration,
     /// Nobody looks at the kernel for it.
     conntrack: Conntrack,
@@ -158,6 +177,8 @@ impl Start {
             commits: sender,
             answers: self.answers.into(),
             gate: self.gate,
+            listeners: self.listeners,
+            look_due: self.look_due,
         };
         let thread = std::thread::spawn(move || run(setup, receiver, |_, _| Box::new(fake), self.conntrack));
         Running {

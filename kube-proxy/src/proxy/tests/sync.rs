@@ -1,5 +1,8 @@
 //! When the loop commits what.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+
 use prometheus::IntCounterVec;
 
 use super::*;
@@ -233,6 +236,37 @@ fn the_dataplane_is_called_again_when_it_asks_for_it() {
     assert_eq!(running.metrics.refusals.get(), 1);
     assert_eq!(running.metrics.refused_now.get(), 0);
     running.end().unwrap();
+}
+
+#[test]
+fn what_others_do_is_put_right_whichever_listener_hears_of_it() {
+    let (mut others, listeners): (Vec<_>, Vec<_>) = (0..2)
+        .map(|_| UnixStream::pair().unwrap())
+        .map(|(other, ours)| (other, OwnedFd::from(ours)))
+        .unzip();
+    let running = Start {
+        listeners,
+        ..Start::default()
+    };
+    let running = running.run();
+    running.begin(&["web"]);
+    for other in &mut others {
+        other.write_all(b"!").unwrap();
+        assert_eq!(running.commit(), Told::default());
+    }
+}
+
+#[test]
+fn what_nobody_tells_of_is_looked_for_when_it_is_time_to() {
+    let running = Start {
+        look_due: Some(Instant::now() + A_WHILE),
+        ..Start::default()
+    };
+    let running = running.run();
+    running.begin(&["web"]);
+    assert_eq!(running.commit(), Told::default());
+    // Once.
+    assert!(running.commits.recv_timeout(A_WHILE).is_err());
 }
 
 #[test]

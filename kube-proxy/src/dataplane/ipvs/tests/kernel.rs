@@ -1,4 +1,6 @@
-//! What the kernel holds after commits, where it has IPVS.
+//! What the kernel holds after commits, where it has IPVS. Where it has not, `tests/other_kernel.rs` runs these in a guest.
+
+mod others;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
