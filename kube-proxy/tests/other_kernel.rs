@@ -1,7 +1,9 @@
 //! Plays scenarios on the kernel of Debian's release (6.1 in Debian 12), emulated: those of the IPVS mode, which few
 //! machines' own kernel has, those of the other modes that touch different parts of a kernel, and SCTP with real
-//! associations. One test each, named as in `scenarios.rs`. They need root, and what `tools/kernel` fetches, and fail
-//! without. `in_ipvs_mode` holds what is no scenario: the program as whoever runs it sees it, in that mode.
+//! associations. One test each, named as in `scenarios.rs`. And runs the unit tests there that need IPVS, by their names,
+//! and what is no scenario (`in_ipvs_mode`): the program as whoever runs it sees it, in that mode. They need root, and
+//! what `tools/kernel` fetches, and fail without; the unit tests have to be built already, as `cargo test` without a
+//! choice of programs does.
 //!
 //! An instruction costs twenty times as much there. So in the other modes each kind of rule, of map and of netlink
 //! message is met once; the scenarios by themselves are proved where they run fast.
@@ -22,12 +24,12 @@ mod metrics;
 mod running;
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use lab::kernel::{Round, init, round};
+use lab::kernel::{Programs, Round, init, round, unit_tests};
 use lab::scenario::{folder, plays};
 use lab::skip::{Skipped, skipped};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -35,6 +37,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const KUBE_PROXY: &str = env!("CARGO_BIN_EXE_kube-proxy");
 /// The first argument of this program inside.
 const INSIDE: &str = "inside-a-guest";
+/// How the names of the unit tests begin that are run there, and a file that they are in.
+const UNIT_TESTS: (&str, &str) = (
+    "dataplane::ipvs::tests::kernel",
+    "src/dataplane/ipvs/tests/kernel.rs",
+);
 
 /// What is played: scenario, modes, and families, of which different ones are chosen where the rules do not differ.
 /// The comments say for what scenarios are here.
@@ -133,10 +140,10 @@ const OPEN: &[(&str, &str)] = &[(
 fn main() -> ExitCode {
     init::enter();
     let given: Vec<_> = std::env::args().skip(1).collect();
-    if let Some((first, names)) = given.split_first()
+    if let Some((first, others)) = given.split_first()
         && first == INSIDE
     {
-        return round::play(names, Path::new(KUBE_PROXY), in_ipvs_mode::ALL).unwrap_or_else(|error| {
+        return round::play(others, Path::new(KUBE_PROXY), in_ipvs_mode::ALL).unwrap_or_else(|error| {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         });
@@ -157,32 +164,84 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let names = chosen();
-    let selected = names.iter().filter(|name| selects(&arguments, name));
-    let selected: Arc<[String]> = selected.filter(|name| known.contains(*name)).cloned().collect();
-    let trial = |name: String| {
-        let (selected, is_known) = (Arc::clone(&selected), known.contains(&name));
+    let tests = Tests::find(known);
+    let selected = tests.all().filter(|name| selects(&arguments, name));
+    let selected: Vec<_> = selected
+        .filter(|name| tests.problem(name).is_none())
+        .cloned()
+        .collect();
+    // Without any among them, they need not be in the guests.
+    let has_units = selected.iter().any(|name| tests.units.contains(name));
+    let programs = Programs {
+        kube_proxy: KUBE_PROXY.into(),
+        unit_tests: tests.program.clone().ok().filter(|_| has_units),
+    };
+    let round = Arc::new((selected, programs));
+    let trial = |name: &String| {
+        let (name, problem, round) = (name.clone(), tests.problem(name), Arc::clone(&round));
         Trial::test(name.clone(), move || {
-            if !is_known {
-                return Err(Failed::from("there is no play of this name in lab/scenarios"));
+            if let Some(problem) = problem {
+                return Err(Failed::from(problem));
             }
-            let result = match round_of(&selected) {
+            let result = match round_of(&round.0, &round.1) {
                 Ok(round) => round.result(&name),
                 Err(error) => Err(error.clone()),
             };
             result.map_err(Failed::from)
         })
     };
-    let trials = names.into_iter().map(trial).collect();
+    let trials = tests.all().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// What there is to test.
+struct Tests {
+    plays: Vec<String>,
+    /// The names of plays that exist.
+    known: HashSet<String>,
+    units: Vec<String>,
+    /// The program of the unit tests, or why there is none.
+    program: Result<PathBuf, String>,
+}
+
+impl Tests {
+    fn find(known: HashSet<String>) -> Self {
+        let (prefix, source) = UNIT_TESTS;
+        let found = unit_tests::find("kube_proxy", source)
+            .and_then(|program| Ok((unit_tests::list(&program, prefix)?, program)));
+        let (units, program) = match found {
+            Ok((units, program)) => (units, Ok(program)),
+            // So that somebody is told.
+            Err(error) => (vec![prefix.to_owned()], Err(format!("{error:#}"))),
+        };
+        Self {
+            plays: chosen(),
+            known,
+            units,
+            program,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.plays.iter().chain(&self.units)
+    }
+
+    /// Why a test cannot be run.
+    fn problem(&self, name: &String) -> Option<String> {
+        if self.units.contains(name) {
+            return self.program.clone().err();
+        }
+        let is_known = self.known.contains(name);
+        (!is_known).then(|| "there is no play of this name in lab/scenarios".to_owned())
+    }
+}
+
 /// The guests, which all tests share. Booted when the first test wants a result: a list of the tests needs none.
-fn round_of(names: &[String]) -> &'static Result<Round, String> {
+fn round_of(names: &[String], programs: &Programs) -> &'static Result<Round, String> {
     static ROUND: OnceLock<Result<Round, String>> = OnceLock::new();
     ROUND.get_or_init(|| {
         let guests = thread::available_parallelism().map_or(1, usize::from).min(2);
-        let round = Round::start(names, guests, Path::new(KUBE_PROXY), INSIDE);
+        let round = Round::start(names, guests, programs, INSIDE);
         round.map_err(|error| format!("{error:#}"))
     })
 }

@@ -19,7 +19,8 @@ mod image;
 pub mod init;
 mod modules;
 pub mod round;
+pub mod unit_tests;
 
 pub use guest::{End, Guest};
 pub use image::Kernel;
-pub use round::Round;
+pub use round::{Programs, Round};

@@ -1,18 +1,18 @@
-//! Scenarios played in guests, shared out among several that run beside each other.
+//! Scenarios played in guests, and unit tests run there, shared out among several that run beside each other.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{End, Guest, Kernel};
+use super::{End, Guest, Kernel, unit_tests};
 use crate::interrupt;
-use crate::scenario::{Play, Player, folder, plays};
+use crate::scenario::{Player, folder, plays};
 
 /// What the inside tells the outside, a line each.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,6 +28,15 @@ enum Said {
     },
 }
 
+/// What is played with.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The kube-proxy of the scenarios.
+    pub kube_proxy: PathBuf,
+    /// The program of the unit tests, if there are any among the plays.
+    pub unit_tests: Option<PathBuf>,
+}
+
 /// Scenarios under way in guests.
 #[derive(Debug)]
 pub struct Round(Arc<Shared>);
@@ -39,13 +48,13 @@ struct Shared {
 }
 
 impl Round {
-    /// Starts so many guests for these plays. Inside, this program is started with `inside` and names of plays as its
-    /// arguments, and must call [`play`]. Where a guest ends early, the play under way has failed, and a new guest
+    /// Starts so many guests for these plays and unit tests. Inside, this program is started with `inside`, the path of the
+    /// unit tests (or nothing) and names as its arguments, and must call [`play`] with all that follows `inside`. Where a guest ends early, the play under way has failed, and a new guest
     /// goes on with those that come after it.
     ///
     /// # Errors
     /// When there is no kernel to boot.
-    pub fn start(names: &[String], guests: usize, kube_proxy: &Path, inside: &str) -> Result<Self> {
+    pub fn start(names: &[String], guests: usize, programs: &Programs, inside: &str) -> Result<Self> {
         let (kernel, program) = (Kernel::unpacked()?, std::env::current_exe()?);
         let shared = Arc::new(Shared::default());
         for number in 0..guests {
@@ -54,11 +63,16 @@ impl Round {
                 kernel: kernel.clone(),
                 program: program.clone(),
                 arguments: Vec::new(),
-                files: vec![folder().to_owned(), kube_proxy.to_owned()],
+                files: [folder().to_owned(), programs.kube_proxy.clone()]
+                    .into_iter()
+                    .chain(programs.unit_tests.clone())
+                    .collect(),
             };
-            let (shared, inside) = (Arc::clone(&shared), inside.to_owned());
+            let unit_tests = programs.unit_tests.as_ref();
+            let unit_tests = unit_tests.map_or_else(String::new, |path| path.display().to_string());
+            let (shared, inside) = (Arc::clone(&shared), [inside.to_owned(), unit_tests]);
             let boot = move |names: &[String], heard: &mut dyn FnMut(&str)| {
-                let arguments = [std::slice::from_ref(&inside), names].concat();
+                let arguments = [&inside, names].concat();
                 let guest = Guest {
                     arguments,
                     ..guest.clone()
@@ -138,15 +152,17 @@ fn play_all(
     }
 }
 
-/// What is tested in a guest and is no scenario: a name, and what panics unless all is as it should be. A panic ends the
-/// guest, and the outside shows what it says.
+/// What is tested in a guest and is neither a scenario nor a unit test: a name, and what panics unless all is as it should
+/// be. A panic ends the guest, and the outside shows what it says.
 pub type Other = (&'static str, fn());
 
-/// Plays inside a guest, for the [`Round`] outside; those names that `others` have are no plays.
+/// Plays inside a guest, for the [`Round`] outside: the arguments behind its `inside`. Those names that `others` have are
+/// no plays, and what is neither is a unit test.
 ///
 /// # Errors
 /// When there is no such play, or nobody listens.
-pub fn play(names: &[String], kube_proxy: &Path, others: &[Other]) -> Result<ExitCode> {
+pub fn play(arguments: &[String], kube_proxy: &Path, others: &[Other]) -> Result<ExitCode> {
+    let (unit_tests, names) = arguments.split_first().context("no path of unit tests")?;
     let all = plays(folder(), None)?;
     let player = Player {
         program: kube_proxy.to_owned(),
@@ -155,14 +171,17 @@ pub fn play(names: &[String], kube_proxy: &Path, others: &[Other]) -> Result<Exi
     for name in names {
         say(&Said::Begun { name: name.clone() })?;
         let start = Instant::now();
-        let failure = match others.iter().find(|(other, _)| other == name) {
-            Some((_, test)) => {
+        let other = others.iter().find(|(other, _)| other == name);
+        let failure = match (other, all.iter().find(|play| play.name() == *name)) {
+            (Some((_, test)), _) => {
                 test();
                 None
             }
-            None => {
-                let played = player.play(find(&all, name)?);
-                played.err().map(|failure| failure.to_string())
+            (None, Some(play)) => player.play(play).err().map(|failure| failure.to_string()),
+            (None, None) => {
+                ensure!(!unit_tests.is_empty(), "there is no play {name}");
+                let ran = unit_tests::run(Path::new(unit_tests), name);
+                ran.err().map(|error| format!("{error:#}"))
             }
         };
         say(&Said::Played {
@@ -177,11 +196,6 @@ pub fn play(names: &[String], kube_proxy: &Path, others: &[Other]) -> Result<Exi
 fn say(said: &Said) -> Result<()> {
     println!("{}", serde_json::to_string(said)?);
     Ok(())
-}
-
-fn find<'a>(all: &'a [Play], name: &str) -> Result<&'a Play> {
-    let found = all.iter().find(|play| play.name() == name);
-    found.with_context(|| format!("there is no play {name}"))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl Node {
             skipped(
                 Skipped::Optional,
                 test,
-                "no /proc/net/ip_vs: IPVS is not in this kernel, or not loaded",
+                "no /proc/net/ip_vs: IPVS is not in this kernel, or not loaded; other_kernel runs it in a guest",
             );
             return None;
         }
