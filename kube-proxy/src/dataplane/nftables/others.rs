@@ -270,6 +270,7 @@ fn text(value: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataplane::nftables::Chains;
 
     #[test]
     fn what_comes_rarely_is_answered_at_once_and_what_comes_again_and_again_after_growing_pauses() {
@@ -293,5 +294,27 @@ mod tests {
         assert!(repairs.take(now));
         assert!(repairs.need(now, true));
         assert_eq!(repairs.due, Some(now + FIRST));
+    }
+    #[test]
+    fn who_writes_as_another_kube_proxy_would_is_a_rival_unless_it_took_everything() {
+        let chains = Chains { families: Vec::new() };
+        let waits = |program: &str, touch| {
+            let (mut others, now) = (Others::default(), Instant::now());
+            others.need_repair(&chains, now, &format!("{program} (process 7)"), touch);
+            others.repair_due().unwrap() > now
+        };
+        // As the kernel cuts them.
+        for program in [
+            "iptables-nft-re",
+            "ip6tables-nft-r",
+            "iptables-restor",
+            "ip6tables-resto",
+        ] {
+            assert!(waits(program, Touch::Changed), "{program}");
+            assert!(!waits(program, Touch::Flushed), "{program}");
+        }
+        for program in ["nft", "iptables", "iptables-nft", "ip6tables-nft"] {
+            assert!(!waits(program, Touch::Changed), "{program}");
+        }
     }
 }
