@@ -38,6 +38,8 @@ pub(super) struct Server {
     pub(super) settings: Settings,
     /// Sorted, each once.
     pub(super) endpoints: Vec<(Backend, Weight)>,
+    /// Other endpoints, sorted, that keep the flows that they have, but get no new ones.
+    pub(super) keeping: Vec<Backend>,
 }
 
 /// How much of the traffic an endpoint gets, compared with the others. None at 0, but for connections that it has.

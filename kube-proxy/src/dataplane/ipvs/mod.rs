@@ -71,7 +71,7 @@ pub use self::config::Config;
 use self::desired::{Desired, Moved};
 pub(crate) use self::device::index;
 
-use self::entry::{At, Key, Scheduler, Value};
+use self::entry::{At, Scheduler};
 use self::kernel::Kernel;
 use self::leaving::Leaving;
 use self::others::Others;
@@ -155,16 +155,7 @@ impl Ipvs {
 impl Dataplane for Ipvs {
     fn update(&mut self, service: &ObjectName, view: Option<&ServiceView>) {
         self.rules.update(service, view);
-        let mut entries = view.map_or_else(Vec::new, |view| {
-            let before = self.desired.ledger.wanted_by(service);
-            let before = before
-                .filter_map(|entry| match (entry.key, entry.value) {
-                    (Key::Server(frontend), Value::Server(server)) => Some((*frontend, &**server)),
-                    _ => None,
-                })
-                .collect();
-            plan::plan(view, &self.scheduler, &before)
-        });
+        let mut entries = view.map_or_else(Vec::new, |view| plan::plan(view, &self.scheduler));
         entries.retain(|(key, _)| self.config.families.contains(&key.family()));
         let created = view.and_then(|view| view.created);
         let diff = self.desired.ledger.replace(service, created, entries);

@@ -1,6 +1,5 @@
 //! One resolved Service as virtual servers and addresses. Pure.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::entry::{Key, Scheduler, Server, Settings, Value, Weight};
@@ -10,12 +9,9 @@ use crate::model::view::{Delivery, EndpointList, ServiceAddress, ServicePortView
 /// The weight of an endpoint of which nothing else is said, as upstream.
 pub(super) const USUAL_WEIGHT: Weight = 1;
 
-/// What was planned of a Service before.
-pub(super) type Before<'a> = HashMap<Frontend, &'a Server>;
-
 /// What carries a Service: the addresses at which IPVS has to see packets, and a virtual server wherever traffic from
 /// outside goes to endpoints. `scheduler` is that of Services that do not want another.
-pub(super) fn plan(view: &ServiceView, scheduler: &Scheduler, before: &Before<'_>) -> Vec<(Key, Value)> {
+pub(super) fn plan(view: &ServiceView, scheduler: &Scheduler) -> Vec<(Key, Value)> {
     let own = view.ipvs_scheduler.clone().map(Scheduler::named);
     let scheduler = own.as_ref().unwrap_or(scheduler);
     let cluster_ips = view.cluster_ips.iter();
@@ -32,12 +28,13 @@ pub(super) fn plan(view: &ServiceView, scheduler: &Scheduler, before: &Before<'_
                 protocol: port.protocol,
                 port: address.port,
             };
-            if let Some(endpoints) = endpoints(port, address, before.get(&frontend).copied()) {
+            if let Some(endpoints) = endpoints(port, address) {
                 let server = Server {
                     settings: Settings {
                         scheduler: scheduler.clone(),
                         persistence: port.affinity,
                     },
+                    keeping: keeping(port, &endpoints),
                     endpoints,
                 };
                 entries.push((Key::Server(frontend), Value::Server(Arc::new(server))));
@@ -47,13 +44,8 @@ pub(super) fn plan(view: &ServiceView, scheduler: &Scheduler, before: &Before<'_
     entries
 }
 
-/// The endpoints of traffic from outside; `None` where there are none. One that is no longer among them keeps its
-/// flows, but gets no new ones, while the model says that flows may live on there. Only UDP and SCTP have such.
-fn endpoints(
-    port: &ServicePortView,
-    address: &ServiceAddress,
-    before: Option<&Server>,
-) -> Option<Vec<(Backend, Weight)>> {
+/// The endpoints of traffic from outside; `None` where there are none.
+fn endpoints(port: &ServicePortView, address: &ServiceAddress) -> Option<Vec<(Backend, Weight)>> {
     let list = match address.from_outside {
         Delivery::To {
             endpoints: EndpointList::Cluster,
@@ -72,23 +64,26 @@ fn endpoints(
             (Backend::from(endpoint), weight)
         })
         .collect();
-    if endpoints.is_empty() {
-        return None;
-    }
     endpoints.sort_unstable();
-    let leaving = before.into_iter().flat_map(|before| &before.endpoints);
-    let leaving: Vec<(Backend, Weight)> = leaving
-        .map(|(backend, _)| *backend)
-        .filter(|backend| {
-            let lives_on = port
-                .flow_endpoints
-                .iter()
-                .any(|flow| (flow.ip(), flow.port()) == (backend.ip, backend.port));
-            lives_on && !endpoints.iter().any(|(other, _)| other == backend)
-        })
-        .map(|backend| (backend, 0))
-        .collect();
-    endpoints.extend(leaving);
-    endpoints.sort_unstable();
-    Some(endpoints)
+    (!endpoints.is_empty()).then_some(endpoints)
+}
+
+/// Where the model says that flows may live on, but new ones do not go. Only UDP and SCTP have such.
+fn keeping(port: &ServicePortView, endpoints: &[(Backend, Weight)]) -> Vec<Backend> {
+    let flows = port.flow_endpoints.iter();
+    let flows = flows.map(|flow| Backend {
+        ip: flow.ip(),
+        port: flow.port(),
+    });
+    let mut keeping: Vec<Backend> = flows.filter(|flow| !has(endpoints, flow)).collect();
+    keeping.sort_unstable();
+    keeping.dedup();
+    keeping
+}
+
+/// The endpoint is among these, which are sorted.
+pub(super) fn has(endpoints: &[(Backend, Weight)], backend: &Backend) -> bool {
+    endpoints
+        .binary_search_by_key(backend, |(other, _)| *other)
+        .is_ok()
 }

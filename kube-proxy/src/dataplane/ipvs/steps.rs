@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::entry::{Scheduler, Server, Settings, Weight};
+use super::plan::has;
 use crate::dataplane::nftables::Backend;
 
 /// A virtual server as the kernel holds it.
@@ -55,18 +56,22 @@ pub(super) fn steps(held: Option<&Held>, wanted: Option<&Server>, lacking: &[Sch
         }
     }
     for (backend, weight) in held {
-        if !wants(wanted, backend) && *weight != 0 {
+        if !has(&wanted.endpoints, backend) && *weight != 0 {
             steps.push(Step::SetEndpoint(*backend, 0));
         }
     }
     steps
 }
 
-/// The endpoints that stay only for what they have begun.
+/// The endpoints that stay only for what they have begun. One that keeps flows may stay for as long as that is so: how
+/// long a flow of UDP goes on, nobody can tell.
 pub(super) fn leaves<'a>(held: &'a Held, wanted: Option<&'a Server>) -> impl Iterator<Item = &'a Backend> {
+    let stays = |wanted: &Server, backend| {
+        has(&wanted.endpoints, backend) || wanted.keeping.binary_search(backend).is_ok()
+    };
     held.endpoints
         .keys()
-        .filter(move |backend| wanted.is_none_or(|wanted| !wants(wanted, backend)))
+        .filter(move |backend| wanted.is_none_or(|wanted| !stays(wanted, backend)))
 }
 
 /// What the kernel holds after a step.
@@ -101,11 +106,4 @@ fn possible(settings: &Settings, lacking: &[Scheduler]) -> Settings {
         settings.scheduler = Scheduler::round_robin();
     }
     settings
-}
-
-fn wants(server: &Server, backend: &Backend) -> bool {
-    server
-        .endpoints
-        .binary_search_by_key(backend, |(wanted, _)| *wanted)
-        .is_ok()
 }

@@ -54,6 +54,7 @@ fn server(scheduler: &str, endpoints: &[(&str, Weight)]) -> Server {
     endpoints.sort_unstable();
     Server {
         settings: settings(scheduler, None),
+        keeping: Vec::new(),
         endpoints,
     }
 }

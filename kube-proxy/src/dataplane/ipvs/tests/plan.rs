@@ -1,15 +1,15 @@
 //! Views as virtual servers and addresses.
 
 use super::super::entry::{Key, Scheduler, Value};
-use super::super::plan::{Before, plan};
+use super::super::plan::plan;
 use crate::dataplane::nftables::Destination;
 use crate::model::object::{EndpointSlice, Service, TrafficPolicy};
 use crate::model::testing::{service, slice, view_of};
 
 /// What is planned, a line each: `+ address`, or `address:port scheduler: endpoint=weight …`.
-fn planned(service: &Service, slice: &EndpointSlice, before: &Before<'_>) -> Vec<String> {
+fn planned(service: &Service, slice: &EndpointSlice) -> Vec<String> {
     let view = view_of(service, [slice]);
-    let entries = plan(&view, &Scheduler::round_robin(), before);
+    let entries = plan(&view, &Scheduler::round_robin());
     shown(&entries)
 }
 
@@ -28,7 +28,14 @@ fn shown(entries: &[(Key, Value)]) -> Vec<String> {
             let persistence = server.settings.persistence;
             let persistence = persistence.map_or(String::new(), |seconds| format!(" {seconds}s"));
             let scheduler = server.settings.scheduler.name();
-            format!("{ip}:{} {scheduler}{persistence}:{endpoints}", frontend.port)
+            let keeping = server.keeping.iter();
+            let keeping: String = keeping
+                .map(|backend| format!(", flows stay with {}", backend.ip))
+                .collect();
+            format!(
+                "{ip}:{} {scheduler}{persistence}:{endpoints}{keeping}",
+                frontend.port
+            )
         }
         (key, Value::Present) => panic!("{key:?} without endpoints"),
     };
@@ -46,7 +53,7 @@ fn every_address_is_a_virtual_server_with_the_endpoints_of_those_outside() {
     let two = slice("default/web-1", "web", "http/TCP:8080", &endpoints);
     let both = "10.180.1.1=1 10.180.2.1=1";
     assert_eq!(
-        planned(&web, &two, &Before::new()),
+        planned(&web, &two),
         [
             "+ 10.96.0.1".to_owned(),
             format!("10.96.0.1:80 rr 60s: {both}"),
@@ -57,7 +64,7 @@ fn every_address_is_a_virtual_server_with_the_endpoints_of_those_outside() {
     );
     let local = web.with_policies(TrafficPolicy::Cluster, TrafficPolicy::Local);
     assert_eq!(
-        planned(&local, &two, &Before::new()),
+        planned(&local, &two),
         [
             "+ 10.96.0.1",
             "10.96.0.1:80 rr 60s: 10.180.1.1=1 10.180.2.1=1",
@@ -69,7 +76,7 @@ fn every_address_is_a_virtual_server_with_the_endpoints_of_those_outside() {
     // Pods and the host may go elsewhere, but that is not IPVS' business.
     let elsewhere = slice("default/web-1", "web", "http/TCP:8080", &["10.180.2.1"]);
     assert_eq!(
-        planned(&local, &elsewhere, &Before::new()),
+        planned(&local, &elsewhere),
         [
             "+ 10.96.0.1",
             "10.96.0.1:80 rr 60s: 10.180.2.1=1",
@@ -82,10 +89,7 @@ fn every_address_is_a_virtual_server_with_the_endpoints_of_those_outside() {
 fn without_endpoints_the_addresses_stay_so_that_the_rules_see_their_packets() {
     let web = service("default/web", "10.96.0.1", "http/TCP:80:30080").with_external_ips("203.0.113.8");
     let none = slice("default/web-1", "web", "http/TCP:8080", &[]);
-    assert_eq!(
-        planned(&web, &none, &Before::new()),
-        ["+ 10.96.0.1", "+ 203.0.113.8"]
-    );
+    assert_eq!(planned(&web, &none), ["+ 10.96.0.1", "+ 203.0.113.8"]);
 }
 
 #[test]
@@ -94,7 +98,7 @@ fn a_service_may_have_a_scheduler_of_its_own() {
     web.ipvs_scheduler = Some("lc".into());
     let one = slice("default/web-1", "web", "http/TCP:8080", &["10.180.1.1"]);
     assert_eq!(
-        planned(&web, &one, &Before::new()),
+        planned(&web, &one),
         ["+ 10.96.0.1", "10.96.0.1:80 lc: 10.180.1.1=1"]
     );
 }
@@ -107,7 +111,7 @@ fn a_slice_may_give_its_endpoints_a_weight() {
         ..slice(name, "web", "http/TCP:8080", endpoints)
     };
     let line = |slices: &[EndpointSlice]| {
-        let entries = plan(&view_of(&web, slices), &Scheduler::round_robin(), &Before::new());
+        let entries = plan(&view_of(&web, slices), &Scheduler::round_robin());
         shown(&entries).pop().unwrap()
     };
     let heavy = weighing("default/web-1", &["10.180.1.1", "10.180.2.1"], Some(3));
@@ -130,28 +134,14 @@ fn a_slice_may_give_its_endpoints_a_weight() {
 fn flows_of_udp_may_stay_with_an_endpoint_that_serves_on() {
     let dns = service("kube-system/dns", "10.96.0.10", "dns/UDP:53");
     let of = |endpoints: &[&str]| slice("kube-system/dns-1", "dns", "dns/UDP:53", endpoints);
-    let scheduler = Scheduler::round_robin();
-    let view = view_of(&dns, [&of(&["10.180.1.1", "10.180.2.1"])]);
-    let first = plan(&view, &scheduler, &Before::new());
-    let before: Before<'_> = first
-        .iter()
-        .filter_map(|(key, value)| match (key, value) {
-            (Key::Server(frontend), Value::Server(server)) => Some((*frontend, &**server)),
-            _ => None,
-        })
-        .collect();
-    let line = |endpoints: &[&str]| planned(&dns, &of(endpoints), &before).pop().unwrap();
+    let line = |endpoints: &[&str]| planned(&dns, &of(endpoints)).pop().unwrap();
     assert_eq!(
         line(&["10.180.1.1 terminating", "10.180.2.1"]),
-        "10.96.0.10:53 rr: 10.180.1.1=0 10.180.2.1=1"
+        "10.96.0.10:53 rr: 10.180.2.1=1, flows stay with 10.180.1.1"
     );
-    // One that does not serve, or is gone, keeps nothing, and one that was not among them before gets nothing.
+    // One that does not serve keeps nothing.
     assert_eq!(
         line(&["10.180.1.1 stopped", "10.180.2.1"]),
-        "10.96.0.10:53 rr: 10.180.2.1=1"
-    );
-    assert_eq!(
-        line(&["10.180.2.1", "10.180.3.1 terminating"]),
         "10.96.0.10:53 rr: 10.180.2.1=1"
     );
 }

@@ -131,3 +131,13 @@ fn what_stays_for_its_connections_alone_is_known() {
     };
     assert_eq!(leaves(&empty, None).count(), 0);
 }
+
+#[test]
+fn an_endpoint_that_keeps_flows_gets_no_new_ones_and_stays_for_as_long_as_it_does() {
+    let held = held("rr", &[(A, 1), (B, 1), (C, 0)]);
+    let mut wanted = server("rr", &[(B, 1)]);
+    wanted.keeping = vec![backend(A)];
+    assert_eq!(shown(&steps(Some(&held), Some(&wanted), &[])), ["=10.180.0.1 0"]);
+    assert_eq!(leaves(&held, Some(&wanted)).collect::<Vec<_>>(), [&backend(C)]);
+    assert_eq!(leaves(&held, None).count(), 3);
+}
