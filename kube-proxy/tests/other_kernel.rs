@@ -59,6 +59,7 @@ const CHOSEN: &[(&str, &str)] = &[
     ("ipvs-scheduler", "ipvs::ipv6"),
     ("ipvs-schedulers", "ipvs::ipv4"),
     ("ipvs-weights", "ipvs::ipv6"),
+    ("balancing-udp", "ipvs::ipv4"),
     // Memory of clients: dynamic maps with timeouts; xt_recent; persistence.
     (
         "session-affinity",
@@ -81,6 +82,8 @@ const CHOSEN: &[(&str, &str)] = &[
     ("internal-traffic-policy-local-no-local-endpoints", "ipvs::ipv4"),
     ("both-traffic-policies-local", "ipvs::ipv6"),
     ("traffic-policies-changed", "ipvs::ipv4"),
+    ("terminating-endpoints", "ipvs::ipv6"),
+    ("topology-hints-zones", "ipvs::ipv6"),
     (
         "terminating-endpoints-external-traffic-policy-local",
         "ipvs::ipv4",
@@ -120,6 +123,7 @@ const CHOSEN: &[(&str, &str)] = &[
     ("udp-endpoint-terminates", "ipvs::ipv6"),
     ("udp-service-deleted", "ipvs::ipv4"),
     ("established-connections", "ipvs::ipv6"),
+    ("udp-long-lived-flows", "ipvs::ipv4"),
     ("rolling-update", "ipvs::ipv4"),
     // Virtual servers and addresses that another hand changes.
     ("drift-ipvs", "ipvs::ipv4 ipvs::ipv6"),
