@@ -25,6 +25,8 @@ pub(super) const FOLDERS: &[&str] = &["/proc", "/sys", "/dev", "/run", "/tmp"];
 const OUTPUT: &str = "/dev/ttyS1";
 /// Where the verdict goes.
 const VERDICT: &str = "/dev/ttyS2";
+/// How many connections the kernel tracks at most, in each namespace.
+const CONNTRACK_MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 /// So many files a process may have open.
 const FILES: u64 = 1 << 16;
 /// Where programs are found.
@@ -55,6 +57,8 @@ fn run() -> Result<()> {
     for module in lines(MODULES)? {
         load(&module)?;
     }
+    // By its memory a guest would track fewer connections than a sample of some scenarios makes.
+    fs::write(CONNTRACK_MAX, "262144").with_context(|| format!("write to {CONNTRACK_MAX}"))?;
     // The limit of a shell is for programs that hold no lab.
     setrlimit(Resource::RLIMIT_NOFILE, FILES, FILES).context("allow more open files")?;
     let output = File::options().write(true).open(OUTPUT);
