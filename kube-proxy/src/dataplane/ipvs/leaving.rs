@@ -138,20 +138,29 @@ impl Ipvs {
         Ok(())
     }
 
-    /// Has the rules guard addresses as long as they are on the device, whether they are still wanted there or not. At one
-    /// that only has connections to end, the kernel would refuse new ones; where ClusterIPs come from they are dropped.
+    /// Has the rules guard addresses as long as they are on the device, whether they are still wanted there or not.
     pub(super) fn guard_addresses(&mut self, kernel: &Kernel) {
-        for &ip in &self.moved.addresses {
-            let wanted = self.desired.has_address(ip);
+        for ip in self.moved.addresses.clone() {
             let there = kernel.addresses.contains(&ip) && !self.desired.is_local(ip);
-            if there && !wanted && self.desired.comes_from_service_cidr(ip) {
-                let ports = coming_to(&self.leaving, ip).map(|at| (at.protocol, at.port));
-                self.rules.drop_new(ip, ports);
-            } else if there || wanted {
+            if self.desired.has_address(ip) {
                 self.rules.guard(ip);
+            } else if there {
+                let ports = coming_to(&self.leaving, ip).map(|at| (at.protocol, at.port));
+                let ports = ports.collect();
+                self.guard_for_connections(ip, ports);
             } else {
                 self.rules.leave_alone(ip);
             }
+        }
+    }
+
+    /// Has the rules guard an address that only has connections to end, to these ports. The kernel would refuse new ones;
+    /// where ClusterIPs come from they are dropped.
+    pub(super) fn guard_for_connections(&mut self, ip: IpAddr, ports: Vec<(Protocol, u16)>) {
+        if self.desired.comes_from_service_cidr(ip) {
+            self.rules.drop_new(ip, ports);
+        } else {
+            self.rules.guard(ip);
         }
     }
 

@@ -137,6 +137,12 @@ impl Ipvs {
     }
 
     fn note(&mut self, moved: Moved) {
+        // Those that go are guarded as long as they are there.
+        for ip in &moved.addresses {
+            if self.desired.has_address(*ip) {
+                self.rules.guard(*ip);
+            }
+        }
         self.moved.servers.extend(moved.servers);
         self.moved.addresses.extend(moved.addresses);
         for family in moved.node_ports {
@@ -161,9 +167,11 @@ impl Dataplane for Ipvs {
         let diff = self.desired.ledger.replace(service, created, entries);
         let keys = diff.added.into_iter().chain(diff.removed).map(|(key, _)| key);
         let keys = keys.chain(diff.changed.into_iter().map(|changed| changed.key));
+        let mut moved = Moved::default();
         for key in keys {
-            self.desired.spread(&key, &mut self.moved);
+            self.desired.spread(&key, &mut moved);
         }
+        self.note(moved);
     }
 
     fn set_node_port_addresses(&mut self, family: Family, addresses: NodePortAddresses) {
@@ -201,10 +209,7 @@ impl Dataplane for Ipvs {
     }
 
     fn differences(&mut self) -> Result<Vec<Difference>, CommitError> {
-        Err(CommitError::Refused {
-            tried: "compare with the kernel".to_owned(),
-            reason: "not in mode ipvs yet".to_owned(),
-        })
+        self.compared()
     }
 
     fn listener(&mut self) -> Option<OwnedFd> {

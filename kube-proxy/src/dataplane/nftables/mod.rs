@@ -138,8 +138,8 @@ impl Nftables {
     }
 
     /// Drops new connections to ports of an address that no Service has any more.
-    pub(super) fn drop_new(&mut self, ip: IpAddr, ports: impl Iterator<Item = (Protocol, u16)>) {
-        let dropped = ports.map(|(protocol, port)| {
+    pub(super) fn drop_new(&mut self, ip: IpAddr, ports: Vec<(Protocol, u16)>) {
+        let dropped = ports.into_iter().map(|(protocol, port)| {
             let frontend = Frontend {
                 address: Destination::Ip(ip),
                 protocol,

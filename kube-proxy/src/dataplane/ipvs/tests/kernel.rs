@@ -1,5 +1,6 @@
 //! What the kernel holds after commits, where it has IPVS. Where it has not, `tests/other_kernel.rs` runs these in a guest.
 
+mod listing;
 mod others;
 
 use std::collections::BTreeSet;

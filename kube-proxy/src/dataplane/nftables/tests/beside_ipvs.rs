@@ -111,8 +111,7 @@ fn nft_lists_the_rules_beside_ipvs() {
     let in_use = |node: &Node| node.nft(&["list", "set", "ip", "kube-proxy", "cluster-ips"]);
     let refused = |node: &Node| node.nft(&["list", "map", "ip", "kube-proxy", "no-endpoint-services"]);
     assert!(in_use(&node).contains("198.51.100.1"), "{}", in_use(&node));
-    node.dataplane
-        .drop_new(guarded, [(Protocol::Udp, 53)].into_iter());
+    node.dataplane.drop_new(guarded, vec![(Protocol::Udp, 53)]);
     node.commit();
     assert!(!in_use(&node).contains("198.51.100.1"), "{}", in_use(&node));
     let dropped = "198.51.100.1 . udp . 53 comment \"connections go on\" : drop";
