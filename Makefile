@@ -6,7 +6,7 @@ PROGRAMS = cc=gcc ip=iproute2 nft=nftables iptables-nft=iptables iptables-legacy
 # Those that the tests start besides, most of them in guests with another kernel.
 TEST_PROGRAMS = qemu-system-x86_64=qemu-system-x86 modprobe=kmod ipvsadm=ipvsadm ipset=ipset
 
-.PHONY: demo test lint deny bench manifests image build packages
+.PHONY: demo test lint deny fuzz bench manifests image build packages
 
 # The main job, live: two nodes, a Service, real requests. KEEP=1 leaves the lab up.
 demo: build
@@ -26,6 +26,11 @@ lint:
 deny: packages
 	tools/deny
 
+# Ever new bytes for whatever reads bytes from outside, SECONDS for each target. What is found is in target/fuzz/found.
+fuzz: packages
+	@tools/packages c++=g++
+	tools/fuzz $(or $(SECONDS),60)
+
 # The figures of docs/performance.md. MODE=iptables or iptables-legacy measures those modes, and AGAINST=PATH another
 # kube-proxy beside ours.
 bench: build
@@ -43,9 +48,10 @@ image: build
 	tools/image target/release/kube-proxy target/release/lab
 
 # kube-proxy is linked statically, so that the program in a container is the one that was tested and measured. Only the
-# last step is told so: a flag for everything would forbid the macros that run inside the compiler.
+# last step is told so: a flag for everything would forbid the macros that run inside the compiler. The lab goes without
+# what makes the product small and takes minutes.
 build: packages
-	$(CARGO) build --locked --release -p lab
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 $(CARGO) build --locked --release -p lab
 	$(CARGO) rustc --locked --release -p kube-proxy --bin kube-proxy -- -C target-feature=+crt-static
 
 packages:

@@ -27,6 +27,9 @@ pub mod config;
 pub mod conntrack;
 pub mod dataplane;
 pub mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(test)]
 mod garbage;
 pub mod health;

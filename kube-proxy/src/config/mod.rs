@@ -7,6 +7,8 @@ mod check;
 pub(crate) mod duration;
 mod effect;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod ipvs;
 mod logging;
 mod period;

@@ -23,6 +23,8 @@
 //! the moment when it is read: so a look that takes its time cuts no flow of rules that came after it was asked for.
 
 mod flows;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod netlink;
 #[cfg(test)]
 mod tests;

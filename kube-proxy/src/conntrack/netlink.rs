@@ -170,6 +170,19 @@ impl<'a> Entry<'a> {
             id: id?,
         })
     }
+
+    /// Appends the request that deletes it.
+    pub(super) fn write_deletion(&self, bytes: &mut Vec<u8>, sequence: u32, family: Family) {
+        let start = begin(bytes, DELETE, 0, sequence, (nfproto(family), 0));
+        let mut message = Attributes::at_end(bytes);
+        // Without a tuple this would delete the whole table; an entry without one cannot be read.
+        message.nested(attribute::TUPLE_ORIG, |original| original.copy(self.original));
+        if let Some(zone) = self.zone {
+            message.bytes(attribute::ZONE, zone);
+        }
+        message.bytes(attribute::ID, self.id);
+        end(bytes, start);
+    }
 }
 
 /// The packets of one direction.
@@ -254,22 +267,8 @@ impl Deletions {
     }
 
     pub(super) fn add(&mut self, entry: &Entry<'_>) {
-        let start = begin(
-            &mut self.bytes,
-            DELETE,
-            0,
-            self.waiting + 1,
-            (nfproto(self.family), 0),
-        );
-        let mut message = Attributes::at_end(&mut self.bytes);
-        // Without a tuple this would delete the whole table; an entry without one cannot be read.
-        message.nested(attribute::TUPLE_ORIG, |original| original.copy(entry.original));
-        if let Some(zone) = entry.zone {
-            message.bytes(attribute::ZONE, zone);
-        }
-        message.bytes(attribute::ID, entry.id);
-        end(&mut self.bytes, start);
         self.waiting += 1;
+        entry.write_deletion(&mut self.bytes, self.waiting, self.family);
         if self.waiting == BATCH {
             self.send();
         }

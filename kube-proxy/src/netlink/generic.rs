@@ -26,11 +26,7 @@ impl Generic {
     pub(crate) fn open(name: &str) -> Result<Self, Errno> {
         let mut socket = Socket::open_to(SockProtocol::NetlinkGeneric)?;
         let mut family = None;
-        socket.dump(&family_request(name), |body| {
-            let mut all = attributes(body.get(GENLMSGHDR..).unwrap_or_default());
-            let id = all.find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID);
-            family = id.and_then(|(_, id)| Some(u16::from_ne_bytes(*id.first_chunk()?)));
-        })?;
+        socket.dump(&family_request(name), |body| family = family_of(body))?;
         let family = family.ok_or(Errno::ENOENT)?;
         Ok(Self { socket, family })
     }
@@ -94,13 +90,13 @@ impl Requests {
     }
 
     /// The bytes to send.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Requests to a subsystem that was not looked up.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn to(family: u16) -> Self {
         Self {
             family,
@@ -108,6 +104,13 @@ impl Requests {
             count: 0,
         }
     }
+}
+
+/// The number of a subsystem, out of the answer to [`family_request`].
+pub(super) fn family_of(body: &[u8]) -> Option<u16> {
+    let mut all = attributes(body.get(GENLMSGHDR..)?);
+    let (_, id) = all.find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID)?;
+    Some(u16::from_ne_bytes(*id.first_chunk()?))
 }
 
 fn family_request(name: &str) -> Vec<u8> {

@@ -1,6 +1,8 @@
 //! Messages: `nlmsghdr`, then the head of those who are spoken to (netfilter's subsystems have `nfgenmsg`), then
 //! attributes.
 
+use nix::errno::Errno;
+
 use crate::model::object::Family;
 
 const HEADER: usize = 16;
@@ -70,6 +72,13 @@ impl<'a> Message<'a> {
     pub(crate) fn body(&self) -> &'a [u8] {
         self.whole.get(HEADER..).unwrap_or_default()
     }
+}
+
+/// The reason of an error, by the body of the message that tells it or of a dump's last one; `None` for an
+/// acknowledgement and for an end as it should be. Of numbers that are some subsystem's own nothing more is known.
+pub(crate) fn complaint(body: &[u8]) -> Option<Errno> {
+    let number = i32::from_ne_bytes(*body.first_chunk()?);
+    (number != 0).then(|| Errno::from_raw(number.wrapping_neg()))
 }
 
 /// Walks the messages in a buffer. Stops at the first malformed one.

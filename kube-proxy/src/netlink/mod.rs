@@ -2,6 +2,8 @@
 //! tells what the kernel thought of a request. What messages say is the business of those who send them.
 
 mod attribute;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod generic;
 mod listener;
 mod message;
@@ -9,5 +11,5 @@ mod socket;
 
 pub(crate) use self::attribute::{Attributes, attributes};
 pub(crate) use self::listener::{Filter, Listener, NOBODY};
-pub(crate) use self::message::{Message, begin, begin_with, end, flag, messages, nfproto};
+pub(crate) use self::message::{Message, begin, begin_with, complaint, end, flag, messages, nfproto};
 pub(crate) use self::socket::{Failure, Socket};

@@ -10,7 +10,7 @@ use nix::sys::socket::{
     self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sockopt,
 };
 
-use super::{attributes, messages};
+use super::{attributes, complaint, messages};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -89,17 +89,11 @@ impl Socket {
         self.make_room(batch.len())?;
         self.send(batch)?;
         let replies = self.drain(|_, _| {})?;
-        let failures: Vec<_> = replies
-            .iter()
-            .filter(|reply| reply.errno != Errno::from_raw(0))
-            .cloned()
-            .collect();
-        let accepted = replies.iter().any(|reply| reply.sequence == last);
-        if failures.is_empty() && !accepted {
+        if replies.failures.is_empty() && !replies.acknowledged.contains(&last) {
             // The acknowledgement is missing: what is in force is unknown.
             return Err(Errno::ENOMSG);
         }
-        Ok(failures)
+        Ok(replies.failures)
     }
 
     /// Sends single messages, and returns the kernel's complaints about them, in order.
@@ -116,9 +110,7 @@ impl Socket {
     ) -> Result<Vec<Failure>, Errno> {
         self.make_room(messages.len())?;
         self.send(messages)?;
-        let mut replies = self.drain(each)?;
-        replies.retain(|reply| reply.errno != Errno::from_raw(0));
-        Ok(replies)
+        Ok(self.drain(each)?.failures)
     }
 
     /// Sends the request for a dump and passes on each message that comes, without its head. Takes one buffer,
@@ -174,8 +166,8 @@ impl Socket {
     }
 
     /// Every acknowledgement and error that is waiting; passes on what else is.
-    fn drain(&self, mut each: impl FnMut(u32, &[u8])) -> Result<Vec<Failure>, Errno> {
-        let mut replies = Vec::new();
+    fn drain(&self, mut each: impl FnMut(u32, &[u8])) -> Result<Replies, Errno> {
+        let mut replies = Replies::default();
         let mut buffer = vec![0; 1 << 14];
         loop {
             match socket::recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
@@ -190,43 +182,58 @@ impl Socket {
 }
 
 /// Passes on the messages in one part of a dump. How the dump ended, if this was its last part.
-fn pass_on(bytes: &[u8], interrupted: &mut bool, each: &mut impl FnMut(&[u8])) -> Option<Result<(), Errno>> {
+pub(super) fn pass_on(
+    bytes: &[u8],
+    interrupted: &mut bool,
+    each: &mut impl FnMut(&[u8]),
+) -> Option<Result<(), Errno>> {
     for message in messages(bytes) {
         *interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
         if !matches!(message.kind, NLMSG_ERROR | NLMSG_DONE) {
             each(message.body());
             continue;
         }
-        let errno = message.body().first_chunk::<4>();
-        return Some(match errno.map_or(0, |errno| -i32::from_ne_bytes(*errno)) {
-            0 if *interrupted => Err(Errno::EINTR),
-            0 => Ok(()),
-            errno => Err(Errno::from_raw(errno)),
+        return Some(match complaint(message.body()) {
+            None if *interrupted => Err(Errno::EINTR),
+            None => Ok(()),
+            Some(errno) => Err(errno),
         });
     }
     None
 }
 
-/// Collects the acknowledgements (reason 0) and errors in what was received, and passes on the rest.
-fn parse_replies(bytes: &[u8], replies: &mut Vec<Failure>, each: &mut impl FnMut(u32, &[u8])) {
+/// What the kernel thought of requests.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Replies {
+    pub(super) failures: Vec<Failure>,
+    /// Sequence numbers of messages that it has no complaint about.
+    pub(super) acknowledged: Vec<u32>,
+}
+
+/// Collects the acknowledgements and errors in what was received, and passes on the rest.
+pub(super) fn parse_replies(bytes: &[u8], replies: &mut Replies, each: &mut impl FnMut(u32, &[u8])) {
     for message in messages(bytes) {
         if message.kind != NLMSG_ERROR {
             each(message.sequence, message.body());
             continue;
         }
-        let Some((errno, rest)) = message.body().split_first_chunk::<4>() else {
+        let Some((_, rest)) = message.body().split_first_chunk::<4>() else {
             continue;
         };
-        let mut reply = Failure {
+        let Some(errno) = complaint(message.body()) else {
+            replies.acknowledged.push(message.sequence);
+            continue;
+        };
+        let mut failure = Failure {
             sequence: message.sequence,
-            errno: Errno::from_raw(-i32::from_ne_bytes(*errno)),
+            errno,
             offset: None,
             text: None,
         };
         if message.flags & NLM_F_ACK_TLVS != 0 {
-            extended(rest, message.flags & NLM_F_CAPPED != 0, &mut reply);
+            extended(rest, message.flags & NLM_F_CAPPED != 0, &mut failure);
         }
-        replies.push(reply);
+        replies.failures.push(failure);
     }
 }
 
@@ -281,6 +288,18 @@ mod tests {
             end(&mut bytes, start);
         }
         bytes
+    }
+
+    #[test]
+    fn only_zero_acknowledges_whatever_the_other_numbers_are() {
+        // The second is ipset's own, of a set that is in use.
+        let numbers = [0, -4101, i32::MIN, -libc::EPERM];
+        let messages = numbers.map(|number| (NLMSG_ERROR, 0, number));
+        let mut replies = Replies::default();
+        parse_replies(&part(&messages), &mut replies, &mut |_, _| panic!("an answer"));
+        let failures: Vec<_> = replies.failures.iter().map(|failure| failure.errno).collect();
+        assert_eq!(failures, [Errno::UnknownErrno, Errno::UnknownErrno, Errno::EPERM]);
+        assert_eq!(replies.acknowledged, [1]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! rtnetlink's notifications only wake: what is told is always a whole list that was read after them. So nothing
 //! depends on whether every notification arrived (the kernel drops them when they pile up, and says so).
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +23,7 @@ use tokio::sync::watch::{Receiver, Sender, channel};
 use tracing::warn;
 
 use crate::dataplane::ipvs;
-use crate::netlink::{attributes, messages};
+use crate::netlink::{attributes, complaint, messages};
 
 /// All addresses of this machine's own interfaces (not those that the IPVS mode adds for Services), sorted, each once, whatever their state: secondary, temporary,
 /// deprecated and tentative ones too. Clones are told of the same changes.
@@ -141,21 +143,27 @@ fn list() -> Result<Vec<IpAddr>, Errno> {
     loop {
         // The kernel makes each part while the one before it is taken, so there is nothing to wait for.
         let length = socket::recv(socket.as_raw_fd(), &mut part, MsgFlags::MSG_DONTWAIT)?;
-        for message in messages(&part[..length]) {
-            let (kind, body) = (message.kind, message.body());
-            match i32::from(kind) {
-                libc::NLMSG_DONE | libc::NLMSG_ERROR => {
-                    let code = body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-                    Errno::result(code).map_err(|_| Errno::from_raw(-code))?;
-                    addresses.sort_unstable();
-                    addresses.dedup();
-                    return Ok(addresses);
-                }
-                _ if kind == libc::RTM_NEWADDR => addresses.extend(address(body, of_services)),
-                _ => {}
-            }
+        if take_in(&part[..length], of_services, &mut addresses)? {
+            addresses.sort_unstable();
+            addresses.dedup();
+            return Ok(addresses);
         }
     }
+}
+
+/// Takes in the addresses of one part of the list; whether it is the last part.
+fn take_in(part: &[u8], of_services: Option<u32>, addresses: &mut Vec<IpAddr>) -> Result<bool, Errno> {
+    for message in messages(part) {
+        let (kind, body) = (message.kind, message.body());
+        match i32::from(kind) {
+            libc::NLMSG_DONE | libc::NLMSG_ERROR => {
+                return complaint(body).map_or(Ok(true), Err);
+            }
+            _ if kind == libc::RTM_NEWADDR => addresses.extend(address(body, of_services)),
+            _ => {}
+        }
+    }
+    Ok(false)
 }
 
 /// The request for the addresses of all families.

@@ -148,14 +148,16 @@ fn find(socket: &mut Socket) -> Result<Option<u32>, Errno> {
     Attributes::at_end(&mut bytes).string(IFLA_IFNAME, DEVICE);
     end(&mut bytes, start);
     let mut index = None;
-    let found = socket.dump(&bytes, |link| {
-        let bytes = link.get(4..).and_then(|rest| rest.first_chunk());
-        index = bytes.map(|index| u32::from_ne_bytes(*index));
-    });
+    let found = socket.dump(&bytes, |link| index = index_of(link));
     match found {
         Err(Errno::ENODEV) => Ok(None),
         found => found.map(|()| index),
     }
+}
+
+/// The index of a link that is told of.
+pub(super) fn index_of(link: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(*link.get(4..)?.first_chunk()?))
 }
 
 /// `ifinfomsg`.
@@ -184,7 +186,7 @@ fn new_link() -> Vec<u8> {
 /// Appends a request about one address. The node must not take it for the source of its own or of masqueraded packets,
 /// which it might for an interface that has no address itself; so in IPv4 its scope is the host, and in IPv6 it is
 /// deprecated.
-fn change(bytes: &mut Vec<u8>, (kind, flags, sequence): (u16, u16, u32), index: u32, ip: IpAddr) {
+pub(super) fn change(bytes: &mut Vec<u8>, (kind, flags, sequence): (u16, u16, u32), index: u32, ip: IpAddr) {
     let family = Family::of(ip);
     let (length, address_flags, scope) = match family {
         Family::V4 => (32, 0, RT_SCOPE_HOST),

@@ -46,6 +46,8 @@ mod config;
 mod desired;
 mod device;
 mod entry;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod kernel;
 mod leaving;
 mod listing;

@@ -114,15 +114,16 @@ pub(super) fn remove() -> Result<(), CommitError> {
 fn names(socket: &mut Socket) -> Result<BTreeSet<String>, Errno> {
     let mut names = BTreeSet::new();
     let request = request(LIST, flag::DUMP, |message| message.be32(ATTR_FLAGS, LIST_SETNAME));
-    socket.dump(&request, |body| {
-        let mut all = attributes(body.get(NFGENMSG..).unwrap_or_default());
-        let name = all.find(|(kind, _)| *kind == ATTR_SETNAME);
-        names.extend(name.map(|(_, name)| {
-            let name = name.strip_suffix(&[0]).unwrap_or(name);
-            String::from_utf8_lossy(name).into_owned()
-        }));
-    })?;
+    socket.dump(&request, |body| names.extend(name(body)))?;
     Ok(names)
+}
+
+/// The name of a listed set.
+pub(in crate::dataplane) fn name(body: &[u8]) -> Option<String> {
+    let mut all = attributes(body.get(NFGENMSG..)?);
+    let (_, name) = all.find(|(kind, _)| *kind == ATTR_SETNAME)?;
+    let name = name.strip_suffix(&[0]).unwrap_or(name);
+    Some(String::from_utf8_lossy(name).into_owned())
 }
 
 /// Destroys a set; why not, if it is still there.

@@ -11,7 +11,7 @@
 //! they are translated is in conntrack, not in rules; all but those through IPVS, which end with their virtual server.
 
 pub(super) mod chains;
-mod ipsets;
+pub(super) mod ipsets;
 #[cfg(test)]
 mod tests;
 

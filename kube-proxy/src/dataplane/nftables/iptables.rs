@@ -39,7 +39,7 @@ const ATTEMPTS: usize = 8;
 
 /// A chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Chain {
+pub(super) struct Chain {
     table: String,
     name: String,
     /// One of the kernel's own, which packets come to by themselves.
@@ -158,14 +158,7 @@ impl Removal {
     /// The chains of the tables that iptables uses.
     fn chains(&mut self) -> Result<Vec<Chain>, Errno> {
         let list = request((MessageType::GetChain, flag::DUMP), self.family, 1, |_| {});
-        self.listed(&list, |body| {
-            let chain = Chain {
-                table: text(find(body, NFTA_CHAIN_TABLE)?),
-                name: text(find(body, NFTA_CHAIN_NAME)?),
-                is_base: find(body, NFTA_CHAIN_HOOK).is_some(),
-            };
-            TABLES.contains(&chain.table.as_str()).then_some(chain)
-        })
+        self.listed(&list, chain)
     }
 
     /// The handles of a chain's rules that lead to kube-proxy's chains.
@@ -308,8 +301,18 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
 }
 
+/// A chain of a table that iptables uses.
+pub(super) fn chain(body: &[u8]) -> Option<Chain> {
+    let chain = Chain {
+        table: text(find(body, NFTA_CHAIN_TABLE)?),
+        name: text(find(body, NFTA_CHAIN_NAME)?),
+        is_base: find(body, NFTA_CHAIN_HOOK).is_some(),
+    };
+    TABLES.contains(&chain.table.as_str()).then_some(chain)
+}
+
 /// The chains that a rule's expressions lead to.
-fn targets(expressions: &[u8]) -> impl Iterator<Item = String> {
+pub(super) fn targets(expressions: &[u8]) -> impl Iterator<Item = String> {
     attributes(expressions).filter_map(|(_, expression)| {
         let immediate = text(find(expression, NFTA_EXPR_NAME)?) == "immediate";
         let data = find(find(expression, NFTA_EXPR_DATA)?, NFTA_IMMEDIATE_DATA)?;

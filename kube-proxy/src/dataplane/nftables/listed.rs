@@ -175,7 +175,7 @@ fn whole_list<T>(
 }
 
 /// Reads the elements that a message lists.
-fn read(body: &[u8], elements: &mut Vec<Element>) {
+pub(super) fn read(body: &[u8], elements: &mut Vec<Element>) {
     let body = body.get(NFGENMSG..).unwrap_or_default();
     let listed = find(body, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
     elements.extend(attributes(listed).map(|(_, element)| Element::read(element)));

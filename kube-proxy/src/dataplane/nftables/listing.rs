@@ -146,24 +146,9 @@ fn held(kernel: &mut Kernel, family: Family, name: &str) -> Result<Table, Commit
     let failed = |errno: Errno| unreachable(&format!("list table {name} of {family}"), errno);
     let mut table = Table::default();
     let socket = kernel.socket()?;
-    let chains = listed::all(socket, MessageType::GetChain, family, name, |chain| {
-        let hook = find(chain, NFTA_CHAIN_HOOK).and_then(|hook| {
-            let number = |kind| find(hook, kind)?.first_chunk().copied();
-            let kind = string(find(chain, NFTA_CHAIN_TYPE)?);
-            let (hook, priority) = (u32::from_be_bytes(number(1)?), i32::from_be_bytes(number(2)?));
-            Some(hook_line(&kind, hook, priority))
-        });
-        Some((string(find(chain, NFTA_CHAIN_NAME)?), hook.into_iter().collect()))
-    });
+    let chains = listed::all(socket, MessageType::GetChain, family, name, held_chain);
     table.chains = chains.map_err(failed)?.into_iter().collect();
-    let rules = listed::all(socket, MessageType::GetRule, family, name, |rule| {
-        let comment = find(rule, NFTA_RULE_USERDATA).unwrap_or_default();
-        let expressions = find(rule, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
-        Some((
-            string(find(rule, NFTA_RULE_CHAIN)?),
-            text::rule(expressions, comment),
-        ))
-    });
+    let rules = listed::all(socket, MessageType::GetRule, family, name, held_rule);
     for (chain, rule) in rules.map_err(failed)? {
         table.chains.entry(chain).or_default().push(rule);
     }
@@ -180,6 +165,25 @@ fn held(kernel: &mut Kernel, family: Family, name: &str) -> Result<Table, Commit
         }
     }
     Ok(table)
+}
+
+/// The name of a chain, and from where the kernel calls it, if it does.
+pub(super) fn held_chain(chain: &[u8]) -> Option<(String, Vec<String>)> {
+    let hook = find(chain, NFTA_CHAIN_HOOK).and_then(|hook| {
+        let number = |kind| find(hook, kind)?.first_chunk().copied();
+        let kind = string(find(chain, NFTA_CHAIN_TYPE)?);
+        let (hook, priority) = (u32::from_be_bytes(number(1)?), i32::from_be_bytes(number(2)?));
+        Some(hook_line(&kind, hook, priority))
+    });
+    Some((string(find(chain, NFTA_CHAIN_NAME)?), hook.into_iter().collect()))
+}
+
+/// The chain of a rule, and the rule.
+pub(super) fn held_rule(rule: &[u8]) -> Option<(String, String)> {
+    let comment = find(rule, NFTA_RULE_USERDATA).unwrap_or_default();
+    let expressions = find(rule, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+    let chain = string(find(rule, NFTA_RULE_CHAIN)?);
+    Some((chain, text::rule(expressions, comment)))
 }
 
 impl Table {
@@ -210,7 +214,7 @@ impl Table {
     }
 }
 
-fn set_lines(object: Object, layout: &Layout, elements: &[Element]) -> Vec<String> {
+pub(super) fn set_lines(object: Object, layout: &Layout, elements: &[Element]) -> Vec<String> {
     if object.is_written_by_rules() {
         return Vec::new();
     }
@@ -249,7 +253,7 @@ fn before(number: &[u8]) -> Vec<u8> {
 }
 
 /// Gives the planned endpoints of each list the slots that they have in the kernel, as far as the plan has those slots.
-fn seat(planned: &mut [Element], held: &[Element]) {
+pub(super) fn seat(planned: &mut [Element], held: &[Element]) {
     let mut seats: HashMap<List<'_>, Vec<&Element>> = HashMap::new();
     for element in held {
         if let Some((list, _)) = slot(&element.key) {

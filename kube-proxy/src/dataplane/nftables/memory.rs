@@ -111,7 +111,7 @@ pub(in crate::dataplane) fn node_ports() -> Result<Option<Vec<(Protocol, u16)>>,
 }
 
 /// Reads an element of one of the two maps of endpoints by number.
-fn place(element: &Element, family: Family, object: Object) -> Option<(Frontend, u32, Backend)> {
+pub(super) fn place(element: &Element, family: Family, object: Object) -> Option<(Frontend, u32, Backend)> {
     let mut key = Fields(&element.key);
     let address = match object {
         Object::AffinityEndpoints => Destination::Ip(key.address(family)?),
@@ -132,7 +132,7 @@ fn place(element: &Element, family: Family, object: Object) -> Option<(Frontend,
 }
 
 /// Reads an element of the map of clients. One of another shape than ours is nobody's.
-fn client(element: &Element, family: Family) -> Option<(IpAddr, u32)> {
+pub(super) fn client(element: &Element, family: Family) -> Option<(IpAddr, u32)> {
     let mut key = Fields(&element.key);
     let group = u32::from_ne_bytes(*key.field()?);
     let client = key.address(family)?;

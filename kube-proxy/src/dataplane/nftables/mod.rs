@@ -50,6 +50,8 @@ mod encode;
 mod entry;
 mod expr;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod iptables;
 mod kernel;
 mod layout;

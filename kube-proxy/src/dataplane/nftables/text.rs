@@ -17,6 +17,10 @@ const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
 /// `NFT_REG32_00`.
 const FIRST_REGISTER: u32 = 8;
+/// How many registers of 32 bits there are.
+const REGISTERS: u32 = 16;
+/// The longest text of what a register holds, in bytes.
+const LONGEST: usize = 1024;
 /// The type of a route to an address of this host.
 const RTN_LOCAL: u32 = 2;
 
@@ -134,7 +138,7 @@ impl<'a> Data<'a> {
         match self.number(kind)? {
             0 => None,
             wide @ 1..FIRST_REGISTER => Some((wide - 1) * 4),
-            narrow => Some(narrow - FIRST_REGISTER),
+            narrow => Some(narrow - FIRST_REGISTER).filter(|register| *register < REGISTERS),
         }
     }
 
@@ -158,9 +162,14 @@ struct Steps {
 }
 
 impl Steps {
-    /// A register is loaded. Keys are built from the first field to the last one, so those behind it are free.
-    fn load(&mut self, register: Option<u32>, text: String) {
+    /// A register is loaded. Keys are built from the first field to the last one, so those behind it are free. No rule of
+    /// ours has a text that is cut, but one whose keys are looked up by keys could double it with each register.
+    fn load(&mut self, register: Option<u32>, mut text: String) {
         if let Some(register) = register {
+            if text.len() > LONGEST {
+                let end = (0..=LONGEST).rev().find(|&end| text.is_char_boundary(end));
+                text.truncate(end.unwrap_or_default());
+            }
             self.registers.retain(|other, _| *other < register);
             self.registers.insert(register, text);
         }
@@ -171,10 +180,11 @@ impl Steps {
         text.cloned().unwrap_or_default()
     }
 
-    /// The fields from a register on, up to another one.
+    /// The fields from a register on, up to another one if that comes behind it.
     fn key(&self, from: Option<u32>, to: Option<u32>) -> String {
-        let range = from.unwrap_or_default()..to.unwrap_or(u32::MAX);
-        let fields = self.registers.range(range).map(|(_, text)| text.as_str());
+        let from = from.unwrap_or_default();
+        let end = to.filter(|to| *to > from).unwrap_or(u32::MAX);
+        let fields = self.registers.range(from..end).map(|(_, text)| text.as_str());
         fields.collect::<Vec<_>>().join(" . ")
     }
 
@@ -295,7 +305,7 @@ fn payload(data: &Data<'_>) -> String {
         (1, 8, 16) => "ip6 saddr".to_owned(),
         (1, 24, 16) => "ip6 daddr".to_owned(),
         (2, 2, 2) => "th dport".to_owned(),
-        _ => format!("@{base},{},{}", offset * 8, length * 8),
+        _ => format!("@{base},{},{}", u64::from(offset) * 8, u64::from(length) * 8),
     }
 }
 
@@ -308,5 +318,58 @@ fn constant(with: &str, bytes: &[u8]) -> String {
         (_, Some(RTN_LOCAL)) if with.ends_with(" type") => "local".to_owned(),
         (_, Some(number)) if bytes.len() == 4 => format!("{number:#x}"),
         _ => hex(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::Attributes;
+
+    /// A list of expressions, each with attributes of 32 bits.
+    fn rule_of(expressions: &[(&str, &[(u16, u32)])]) -> String {
+        let mut bytes = Vec::new();
+        for (name, numbers) in expressions {
+            Attributes::at_end(&mut bytes).nested(1, |expression| {
+                expression.string(NFTA_EXPR_NAME, name);
+                expression.nested(NFTA_EXPR_DATA, |data| {
+                    numbers
+                        .iter()
+                        .for_each(|(kind, number)| data.be32(*kind, *number));
+                });
+            });
+        }
+        rule(&bytes, &[])
+    }
+
+    #[test]
+    fn a_part_of_a_packet_is_told_wherever_it_is() {
+        let load = |offset, length| {
+            let load: &[(u16, u32)] = &[(1, 8), (2, 1), (3, offset), (4, length)];
+            rule_of(&[("payload", load), ("cmp", &[(1, 8), (2, 0)])])
+        };
+        assert_eq!(load(1, 2), "@1,8,16 == 0x");
+        assert_eq!(load(u32::MAX, u32::MAX), "@1,34359738360,34359738360 == 0x");
+    }
+
+    #[test]
+    fn a_rule_whose_value_stands_before_its_key_is_told() {
+        let mark: &[(u16, u32)] = &[(1, 8), (2, 3)];
+        let name: &[(u16, u32)] = &[(1, 9), (2, 6)];
+        let update: &[(u16, u32)] = &[(4, 9), (5, 8)];
+        let text = rule_of(&[("meta", mark), ("meta", name), ("dynset", update)]);
+        assert_eq!(text, "update @ { meta iifname : meta mark }");
+    }
+
+    #[test]
+    fn a_rule_that_doubles_what_it_looks_up_stays_a_short_text() {
+        // Each lookup takes all registers for its key, and loads one more.
+        let steps: Vec<_> = (9..24).map(|to| [(2, 8), (3, to)]).collect();
+        let lookups = steps.iter().map(|step| ("lookup", step.as_slice()));
+        let load: &[(u16, u32)] = &[(1, 8), (2, 6)];
+        let all: Vec<_> = [("meta", load)].into_iter().chain(lookups).collect();
+        let text = rule_of(&[&all[..], &[("nat", &[(3, 23)])]].concat());
+        assert!(text.starts_with("dnat to meta iifname"), "{text}");
+        assert!(text.len() < 2 * LONGEST, "{}", text.len());
     }
 }

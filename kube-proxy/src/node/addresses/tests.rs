@@ -173,3 +173,19 @@ fn what_the_ipvs_mode_adds_for_services_is_no_address_of_the_node() {
     let listed = namespace.enter(list).unwrap().unwrap();
     assert_eq!(listed, ips("127.0.0.1 ::1 192.0.2.1"));
 }
+
+#[test]
+fn a_list_that_ends_with_an_error_is_no_list() {
+    let end = |kind: i32, number: i32| {
+        let mut bytes = 20_u32.to_ne_bytes().to_vec();
+        bytes.extend(u16::try_from(kind).unwrap().to_ne_bytes());
+        bytes.extend([0; 10]);
+        bytes.extend(number.to_ne_bytes());
+        take_in(&bytes, None, &mut Vec::new())
+    };
+    for kind in [libc::NLMSG_DONE, libc::NLMSG_ERROR] {
+        assert_eq!(end(kind, 0), Ok(true));
+        assert_eq!(end(kind, -libc::EPERM), Err(Errno::EPERM));
+        assert_eq!(end(kind, -libc::ENOBUFS), Err(Errno::ENOBUFS));
+    }
+}

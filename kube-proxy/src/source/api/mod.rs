@@ -19,6 +19,8 @@ mod connection;
 mod events;
 mod failure;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod health;
 mod list;
 mod object;

@@ -15,6 +15,8 @@ mod decode;
 mod derive;
 mod documents;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod object;
 mod store;
 #[cfg(test)]

@@ -1,0 +1,5 @@
+//! Files of manifests.
+
+#![cfg_attr(feature = "libfuzzer", no_main)]
+
+kube_proxy_fuzz::target!(kube_proxy::fuzzing::manifests);
