@@ -55,7 +55,7 @@ pub(crate) struct ClientConnection {
     pub(crate) kubeconfig: Option<String>,
     pub(crate) accept_content_types: Option<String>,
     pub(crate) content_type: Option<String>,
-    #[serde(serialize_with = "shortest")]
+    #[serde(deserialize_with = "finite", serialize_with = "shortest")]
     pub(crate) qps: Option<f32>,
     pub(crate) burst: Option<i32>,
 }
@@ -150,6 +150,15 @@ impl<'de> Deserialize<'de> for Period {
 impl Serialize for Period {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&format_duration(self.0))
+    }
+}
+
+/// A number that has a value in 32 bits, as Go reads it.
+fn finite<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f32>, D::Error> {
+    let number = Option::<f32>::deserialize(deserializer)?;
+    match number.is_none_or(f32::is_finite) {
+        true => Ok(number),
+        false => Err(serde::de::Error::custom("is too large for a number of 32 bits")),
     }
 }
 

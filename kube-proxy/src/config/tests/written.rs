@@ -64,6 +64,20 @@ fn the_complete_file_is_read_as_what_it_was_written_from() {
 }
 
 #[test]
+fn a_number_that_could_not_be_written_again_is_refused() {
+    for (qps, accepted) in [
+        ("3e38", true),
+        ("-1.5", true),
+        ("null", true),
+        ("4e38", false),
+        ("-4e38", false),
+    ] {
+        let loaded = of_file(&format!("clientConnection: {{qps: {qps}}}"), "");
+        assert_eq!(loaded.is_ok(), accepted, "{qps}: {:?}", loaded.err());
+    }
+}
+
+#[test]
 fn values_of_the_complete_file_are_quoted_when_they_could_be_taken_for_others() {
     let tree = json!({
         "words": ["", "yes", "NULL", "-", "a: b", "a:", "#", "two\nlines", "1e3", "0x1f", "12:30:45", "2001-01-01", "1_000"],
