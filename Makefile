@@ -48,10 +48,9 @@ image: build
 	tools/image target/release/kube-proxy target/release/lab
 
 # kube-proxy is linked statically, so that the program in a container is the one that was tested and measured. Only the
-# last step is told so: a flag for everything would forbid the macros that run inside the compiler. The lab goes without
-# what makes the product small and takes minutes.
+# last step is told so: a flag for everything would forbid the macros that run inside the compiler.
 build: packages
-	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 $(CARGO) build --locked --release -p lab
+	$(CARGO) build --locked --release -p lab
 	$(CARGO) rustc --locked --release -p kube-proxy --bin kube-proxy -- -C target-feature=+crt-static
 
 packages:
