@@ -1,5 +1,6 @@
 //! Tracked flows as fuzzing makes them.
 
+use super::adopt::Tracked;
 use super::netlink::Entry;
 use crate::model::object::Family;
 use crate::netlink::{attributes, messages};
@@ -12,6 +13,7 @@ const ORIGINAL: u16 = 1;
 /// # Panics
 /// When the request that deletes it would not name its tuple.
 pub(crate) fn read(body: &[u8]) {
+    Tracked::read(body);
     let Some(entry) = Entry::read(body) else {
         return;
     };

@@ -22,6 +22,7 @@
 //! rules. And the books hold what a commit is about to bring before it does so, and each entry is judged by them at
 //! the moment when it is read: so a look that takes its time cuts no flow of rules that came after it was asked for.
 
+mod adopt;
 mod flows;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -35,6 +36,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use ipnet::IpNet;
 
+pub(crate) use self::adopt::{adopt, sources};
 use self::flows::Flows;
 pub(crate) use self::netlink::load;
 use crate::metrics::Metrics;

@@ -14,34 +14,42 @@ use crate::netlink::{Attributes, Socket, attributes, begin, end, flag, nfproto};
 
 /// `NFNL_SUBSYS_CTNETLINK`.
 const SUBSYSTEM: u16 = 1;
-const GET: u16 = SUBSYSTEM << 8 | 1;
-const DELETE: u16 = SUBSYSTEM << 8 | 2;
+pub(super) const NEW: u16 = SUBSYSTEM << 8;
+pub(super) const GET: u16 = SUBSYSTEM << 8 | 1;
+pub(super) const DELETE: u16 = SUBSYSTEM << 8 | 2;
 const GET_STATS: u16 = SUBSYSTEM << 8 | 5;
-const NFGENMSG: usize = 4;
+pub(super) const NFGENMSG: usize = 4;
 /// Deletions that are sent together: each may be answered, and all answers must fit in a small receive buffer.
 const BATCH: u32 = 64;
 
 /// `enum ctattr_type`.
-mod attribute {
-    pub(super) const TUPLE_ORIG: u16 = 1;
-    pub(super) const TUPLE_REPLY: u16 = 2;
-    pub(super) const ID: u16 = 12;
-    pub(super) const ZONE: u16 = 18;
-    pub(super) const FILTER: u16 = 25;
+pub(super) mod attribute {
+    pub(in crate::conntrack) const TUPLE_ORIG: u16 = 1;
+    pub(in crate::conntrack) const TUPLE_REPLY: u16 = 2;
+    pub(in crate::conntrack) const STATUS: u16 = 3;
+    pub(in crate::conntrack) const PROTOINFO: u16 = 4;
+    pub(in crate::conntrack) const NAT_SRC: u16 = 6;
+    pub(in crate::conntrack) const TIMEOUT: u16 = 7;
+    pub(in crate::conntrack) const MARK: u16 = 8;
+    pub(in crate::conntrack) const ID: u16 = 12;
+    pub(in crate::conntrack) const NAT_DST: u16 = 13;
+    pub(in crate::conntrack) const ZONE: u16 = 18;
+    pub(in crate::conntrack) const LABELS: u16 = 22;
+    pub(in crate::conntrack) const FILTER: u16 = 25;
 }
 
 /// Attributes of a tuple (`enum ctattr_tuple`, `ctattr_ip`, `ctattr_l4proto`).
-mod tuple {
-    pub(super) const IP: u16 = 1;
-    pub(super) const PROTO: u16 = 2;
-    pub(super) const ZONE: u16 = 3;
-    pub(super) const V4_SRC: u16 = 1;
-    pub(super) const V4_DST: u16 = 2;
-    pub(super) const V6_SRC: u16 = 3;
-    pub(super) const V6_DST: u16 = 4;
-    pub(super) const PROTO_NUM: u16 = 1;
-    pub(super) const SRC_PORT: u16 = 2;
-    pub(super) const DST_PORT: u16 = 3;
+pub(super) mod tuple {
+    pub(in crate::conntrack) const IP: u16 = 1;
+    pub(in crate::conntrack) const PROTO: u16 = 2;
+    pub(in crate::conntrack) const ZONE: u16 = 3;
+    pub(in crate::conntrack) const V4_SRC: u16 = 1;
+    pub(in crate::conntrack) const V4_DST: u16 = 2;
+    pub(in crate::conntrack) const V6_SRC: u16 = 3;
+    pub(in crate::conntrack) const V6_DST: u16 = 4;
+    pub(in crate::conntrack) const PROTO_NUM: u16 = 1;
+    pub(in crate::conntrack) const SRC_PORT: u16 = 2;
+    pub(in crate::conntrack) const DST_PORT: u16 = 3;
 }
 
 /// Which parts of the original tuple entries must share (`CTA_FILTER_ORIG_FLAGS`).
@@ -144,7 +152,7 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// `None` for what is neither UDP nor SCTP, or not what it should be.
+    /// `None` for what has no ports, or is not what it should be.
     pub(super) fn read(message: &'a [u8]) -> Option<Self> {
         let (mut original, mut reply, mut zone, mut id) = (None, None, None, None);
         for (kind, value) in attributes(message.get(NFGENMSG..)?) {
@@ -186,15 +194,17 @@ impl<'a> Entry<'a> {
 }
 
 /// The packets of one direction.
-struct Tuple {
-    protocol: Protocol,
-    from: SocketAddr,
-    to: SocketAddr,
-    zoned: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tuple {
+    pub(super) protocol: Protocol,
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
+    pub(super) zoned: bool,
 }
 
 impl Tuple {
-    fn read(value: &[u8]) -> Option<Self> {
+    /// `None` for what has no ports, or is not what it should be.
+    pub(super) fn read(value: &[u8]) -> Option<Self> {
         let (mut from, mut to, mut protocol) = (None, None, None);
         let (mut from_port, mut to_port, mut zoned) = (None, None, false);
         for (kind, value) in attributes(value) {
@@ -222,7 +232,7 @@ impl Tuple {
                 _ => {}
             }
         }
-        let mut known = [Protocol::Udp, Protocol::Sctp].into_iter();
+        let mut known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
         Some(Self {
             protocol: known.find(|known| Some(known.number()) == protocol)?,
             from: SocketAddr::new(from?, from_port?),

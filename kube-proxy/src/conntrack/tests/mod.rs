@@ -1,5 +1,6 @@
 //! Conntrack from the books to the kernel's table.
 
+mod adopted;
 mod due;
 mod looks;
 mod packets;

@@ -10,7 +10,7 @@ use super::*;
 use crate::model::object::Family;
 
 /// A Service `ns/dns` in both families with addresses of every kind; its TCP port has no node port.
-fn everywhere() -> Service {
+pub(super) fn everywhere() -> Service {
     let ips = |at: fn(u8, lab::net::Family) -> IpAddr| {
         let ips = Family::ALL.map(|family| at(1, lab_family(family)).to_string());
         ips.join(" ")
@@ -32,7 +32,7 @@ fn other() -> Service {
 
 /// The endpoints of a Service, the same in both families: names of pods, with words as [`testing::endpoint`]
 /// takes them.
-fn pods(stage: &Stage, service: &str, pods: &[&str]) -> [Change; 2] {
+pub(super) fn pods(stage: &Stage, service: &str, pods: &[&str]) -> [Change; 2] {
     Family::ALL.map(|family| {
         let endpoints: Vec<_> = pods
             .iter()
@@ -54,7 +54,7 @@ fn pods(stage: &Stage, service: &str, pods: &[&str]) -> [Change; 2] {
 }
 
 /// Where each kind of address of [`everywhere`] is asked from.
-fn ways(stage: &Stage, over: Transport) -> Vec<(&'static str, SocketAddr)> {
+pub(super) fn ways(stage: &Stage, over: Transport) -> Vec<(&'static str, SocketAddr)> {
     let family = over.lab_family;
     vec![
         ("x", SocketAddr::new(address::cluster_ip(1, family), 80)),
