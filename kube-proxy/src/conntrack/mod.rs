@@ -9,6 +9,8 @@
 //! - that were left as they came, when their destination becomes a Service's or the Service gets its first endpoint;
 //! - at the first commit, all of these kinds that a predecessor left.
 //!
+//! When IPVS goes, its connections become conntrack's own (`adopt.rs`).
+//!
 //! A flow to an endpoint that is ready or serving is never cut, whatever policies and hints say about new ones, and
 //! TCP never. Of node ports only flows to this machine's own addresses count.
 //!

@@ -8,7 +8,7 @@
 //!
 //! What a mode leaves is in the list of [`CLEANERS`], one line each. The iptables mode has two places to live in, the
 //! tables of either variant of its programs, and leaves one when the node changes to the other. Established connections go on, since how
-//! they are translated is in conntrack, not in rules; all but those through IPVS, which end with their virtual server.
+//! they are translated is in conntrack, not in rules; those through IPVS are entered there (`ipvs/cleanup.rs`).
 
 pub(super) mod chains;
 pub(super) mod ipsets;
