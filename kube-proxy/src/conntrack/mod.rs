@@ -11,6 +11,8 @@
 //!
 //! When IPVS goes, its connections become conntrack's own (`adopt.rs`).
 //!
+//! A flow that has had no answer yet is given a second: an endpoint that has left may still owe it one.
+//!
 //! A flow to an endpoint that is ready or serving is never cut, whatever policies and hints say about new ones, and
 //! TCP never. Of node ports only flows to this machine's own addresses count.
 //!

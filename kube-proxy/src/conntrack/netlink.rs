@@ -22,6 +22,9 @@ pub(super) const NFGENMSG: usize = 4;
 /// Deletions that are sent together: each may be answered, and all answers must fit in a small receive buffer.
 const BATCH: u32 = 64;
 
+/// A bit of `CTA_STATUS` (`IPS_SEEN_REPLY`).
+const SEEN_REPLY: u32 = 1 << 1;
+
 /// `enum ctattr_type`.
 pub(super) mod attribute {
     pub(in crate::conntrack) const TUPLE_ORIG: u16 = 1;
@@ -155,11 +158,13 @@ impl<'a> Entry<'a> {
     /// `None` for what has no ports, or is not what it should be.
     pub(super) fn read(message: &'a [u8]) -> Option<Self> {
         let (mut original, mut reply, mut zone, mut id) = (None, None, None, None);
+        let mut status = SEEN_REPLY;
         for (kind, value) in attributes(message.get(NFGENMSG..)?) {
             match kind {
                 attribute::TUPLE_ORIG => original = Some(value),
                 attribute::TUPLE_REPLY => reply = Some(value),
                 attribute::ZONE => zone = Some(value),
+                attribute::STATUS => status = u32::from_be_bytes(*value.first_chunk()?),
                 attribute::ID => id = Some(value),
                 _ => {}
             }
@@ -172,6 +177,7 @@ impl<'a> Entry<'a> {
                 asked: asked.to,
                 answering: answering.from,
                 zoned: zone.is_some() || asked.zoned || answering.zoned,
+                answered: status & SEEN_REPLY != 0,
             },
             original,
             zone,

@@ -80,6 +80,7 @@ fn flow(text: &str) -> Flow {
         asked: at(asked),
         answering: at(answering),
         zoned: false,
+        answered: true,
     }
 }
 
