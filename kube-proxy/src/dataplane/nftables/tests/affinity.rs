@@ -149,6 +149,62 @@ fn a_client_has_one_endpoint_at_all_addresses_of_a_service_port_and_keeps_it_ove
     }
 }
 
+/// The kernel puts a transaction in force before it has seen to each of its elements.
+#[test]
+fn a_client_that_asks_while_a_large_table_is_replaced_keeps_its_endpoint() {
+    let mut proxied = Proxied::new();
+    let web = sticky(&proxied, &ALL, Some(600));
+    let others: Vec<ServiceView> = (0..OTHERS).map(another_service).collect();
+    let start = |proxied: &mut Proxied| {
+        proxied.dataplane = Nftables::new(config());
+        for other in &others {
+            proxied.dataplane.update(&other.name, Some(other));
+        }
+        proxied.update(&web);
+    };
+    start(&mut proxied);
+    // They are known before the first successor reads what is remembered.
+    let tcp = probe::Protocol::Tcp;
+    let before = Family::ALL.map(|family| answering(&proxied, "client", (family, tcp), "virtual-ip", 1));
+    let from = &proxied.lab.member("client").unwrap().namespace;
+    let asking = Family::ALL.map(|family| {
+        let request = probe::Request {
+            // A packet that is under way in the old rules may be lost; TCP sends it again.
+            protocol: tcp,
+            to: SocketAddr::new(virtual_ip(family), 80),
+            timeout: Duration::from_secs(10),
+        };
+        probe::Steady::start(from, request, Duration::ZERO)
+    });
+    for _ in 0..8 {
+        start(&mut proxied);
+    }
+    for (steady, before) in asking.into_iter().zip(before) {
+        let report = steady.stop_after(1).unwrap();
+        assert_eq!(report.failures, []);
+        assert_eq!(
+            report.shares.by_server.into_keys().collect::<BTreeSet<_>>(),
+            before
+        );
+    }
+}
+
+/// How many Services make a table large: so many that the kernel takes some milliseconds for it.
+const OTHERS: u8 = 200;
+
+/// A Service with many endpoints, none of which is there.
+fn another_service(number: u8) -> ServiceView {
+    let at = |service: u8, pod: u8| format!("10.244.{service}.{pod}:8080");
+    let endpoints: Vec<String> = (0..50).map(|pod| at(number, pod)).collect();
+    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    let ip = IpAddr::from([10, 96, 1, number]);
+    let address = service_address(AddressKind::ClusterIp, ip, 80, OFF_CLUSTER);
+    view(
+        &format!("other-{number}"),
+        [port(Family::V4, &endpoints, &[address])],
+    )
+}
+
 #[test]
 fn what_is_left_of_the_timeout_is_carried_over_a_restart() {
     let mut proxied = Proxied::new();
