@@ -265,3 +265,38 @@ fn what_session_affinity_does_to_a_packet_does_not_leave_the_node() {
     assert!(listed.contains("!= none counter packets 0 "), "{listed}");
     assert_eq!(listed.matches("counter packets 0 ").count(), 1, "{listed}");
 }
+
+/// Two entries of a client mean the same where it asked while a table was replaced.
+#[test]
+fn of_two_entries_of_a_client_the_one_that_lasts_longer_is_carried_over() {
+    let mut node = Node::new(config());
+    let web = ServicePortView {
+        affinity: Some(600),
+        ..port(Family::V4, &["10.244.1.11:8080"], &[cluster_ip("10.96.0.1", 80)])
+    };
+    let web = view("web", [web]);
+    node.update(&web);
+    node.commit();
+    let listed = node.nft(&["list", "map", "ip", "kube-proxy", "affinity-endpoints"]);
+    let (_, number) = listed.split_once("10.96.0.1 . tcp . 80 . ").unwrap();
+    let (number, _) = number.split_once(' ').unwrap();
+    let (group, _) = number.split_once(':').unwrap();
+    let twins: Vec<String> = (1..=16)
+        .flat_map(|client| {
+            [(group, number, "5m"), ("8001", "8001:1", "9m")].map(|(group, number, left)| {
+                format!("{group}:0 . 10.0.0.{client} timeout 10m expires {left} : {number}")
+            })
+        })
+        .collect();
+    node.nft(&[&format!(
+        "add element ip kube-proxy affinity-endpoints {{ 10.96.0.1 . tcp . 80 . 8001:1 : 10.244.1.11 . 8080 }}; \
+         add element ip kube-proxy affinity {{ {} }}",
+        twins.join(", ")
+    )]);
+    node.dataplane = Nftables::new(config());
+    node.update(&web);
+    node.commit();
+    let listed = node.nft(&["list", "map", "ip", "kube-proxy", "affinity"]);
+    assert_eq!(listed.matches("expires 8m5").count(), 16, "{listed}");
+    assert_eq!(listed.matches("expires").count(), 16, "{listed}");
+}
