@@ -43,9 +43,15 @@ mod nat {
 mod protoinfo {
     pub(super) const TCP: u16 = 1;
     pub(super) const TCP_STATE: u16 = 1;
-    pub(super) const TCP_FLAGS: [u16; 2] = [4, 5];
-    /// Sequence numbers are not compared: an entry made anew has seen none. And the mask of this flag.
-    pub(super) const LIBERAL: [u8; 2] = [8, 8];
+    pub(super) const TCP_FLAGS_ORIGINAL: u16 = 4;
+    pub(super) const TCP_FLAGS_REPLY: u16 = 5;
+    /// `TCP_CONNTRACK_TIME_WAIT`, `TCP_CONNTRACK_CLOSE`.
+    pub(super) const ENDED: [u8; 2] = [7, 8];
+    /// Sequence numbers are not compared: an entry made anew has seen none.
+    pub(super) const LIBERAL: u8 = 1 << 3;
+    /// What is set in an entry made anew: that, what both ends agreed on, and which of them closed. The rest is about
+    /// numbers that were seen.
+    pub(super) const KEPT: u8 = LIBERAL | 1 | 1 << 1 | 1 << 2;
 }
 
 /// A connection of the table.
@@ -89,9 +95,9 @@ impl Tracked {
         })
     }
 
-    /// Its packets go elsewhere than they were addressed to, and conntrack is not who rewrites them.
+    /// It lives, its packets go elsewhere than they were addressed to, and conntrack is not who rewrites them.
     fn is_through_ipvs(&self) -> bool {
-        self.answers.from != self.asked.to && self.status & status::DESTINATION_NAT == 0
+        self.answers.from != self.asked.to && self.status & status::DESTINATION_NAT == 0 && !self.has_ended()
     }
 
     /// Appends the request that deletes it.
@@ -139,19 +145,32 @@ impl Tracked {
         if self.asked.protocol != Protocol::Tcp {
             return message.nested(attribute::PROTOINFO, |info| info.copy(&self.protoinfo));
         }
-        let tcp = attributes(&self.protoinfo).find(|(kind, _)| *kind == protoinfo::TCP);
-        let mut of_tcp = attributes(tcp.map(|(_, value)| value).unwrap_or_default());
-        let state = of_tcp.find(|(kind, _)| *kind == protoinfo::TCP_STATE);
         message.nested(attribute::PROTOINFO, |info| {
             info.nested(protoinfo::TCP, |tcp| {
-                if let Some((kind, value)) = state {
-                    tcp.bytes(kind, value);
-                }
-                for kind in protoinfo::TCP_FLAGS {
-                    tcp.bytes(kind, &protoinfo::LIBERAL);
+                for (kind, value) in self.tcp() {
+                    match (kind, value) {
+                        (protoinfo::TCP_FLAGS_ORIGINAL | protoinfo::TCP_FLAGS_REPLY, [flags, ..]) => {
+                            tcp.bytes(kind, &[flags | protoinfo::LIBERAL, protoinfo::KEPT]);
+                        }
+                        _ => tcp.bytes(kind, value),
+                    }
                 }
             });
         });
+    }
+
+    /// What is known of a connection over TCP: its state, window scales and flags.
+    fn tcp(&self) -> impl Iterator<Item = (u16, &[u8])> {
+        let tcp = attributes(&self.protoinfo).find(|(kind, _)| *kind == protoinfo::TCP);
+        attributes(tcp.map(|(_, value)| value).unwrap_or_default())
+    }
+
+    /// It is over, and remembered for packets that stray. Who uses its port again begins anew.
+    fn has_ended(&self) -> bool {
+        let mut all = self.tcp();
+        all.any(|(kind, value)| {
+            kind == protoinfo::TCP_STATE && protoinfo::ENDED.iter().any(|ended| value == [*ended])
+        })
     }
 }
 
