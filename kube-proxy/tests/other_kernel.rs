@@ -133,6 +133,7 @@ const CHOSEN: &[(&str, &str)] = &[
     ("takeover-from-upstream-ipvs", "ipvs::ipv4"),
     ("mode-changed-ipvs", "ipvs::ipv6"),
     ("mode-changed-from-ipvs", "ipvs::ipv4"),
+    ("mode-changed-ipvs-legacy", "iptables-legacy::ipv4"),
 ];
 
 fn main() -> ExitCode {

@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn sockets_with_a_peer_tell_their_addresses_and_others_do_not() {
-        let namespace = Namespace::create(&format!("sockets-{}", std::process::id())).unwrap();
+        let namespace = Namespace::create("sockets").unwrap();
         let run = |arguments: &[&str]| {
             let status = namespace.command("ip").args(arguments).status().unwrap();
             assert!(status.success(), "ip {arguments:?}");
@@ -74,7 +74,7 @@ mod tests {
         }
         let found = namespace.enter(|| {
             let listener = TcpListener::bind("[::]:80").unwrap();
-            let _only_listens = TcpListener::bind("127.0.0.9:80").unwrap();
+            let _only_listens = TcpListener::bind("127.0.0.9:81").unwrap();
             let _nobody_asked = UdpSocket::bind("127.0.0.8:80").unwrap();
             let _v4 = TcpStream::connect("127.0.0.3:80").unwrap();
             let v6 = UdpSocket::bind("[fd00::1]:0").unwrap();

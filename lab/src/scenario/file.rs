@@ -227,6 +227,13 @@ impl Scenario {
         })?)
     }
 
+    /// A step starts a kube-proxy in this mode, whatever mode is in play.
+    pub(super) fn starts_in(&self, mode: Mode) -> bool {
+        self.steps
+            .iter()
+            .any(|step| step.start_as.values().any(|started| *started == mode))
+    }
+
     /// Reads a file for what does not depend on the family; every placeholder is an arbitrary address.
     ///
     /// # Errors

@@ -71,6 +71,8 @@ pub struct Play {
     pub family: Family,
     /// Where kube-proxy gets its objects from.
     pub source: SourceKind,
+    /// The kernel must have IPVS.
+    pub needs_ipvs: bool,
 }
 
 impl Play {
@@ -111,15 +113,16 @@ pub fn plays(folder: &Path, source: Option<SourceKind>) -> Result<Vec<Play>> {
             mode,
             family,
             source: scenario.source.or(source).unwrap_or_default(),
+            needs_ipvs: mode == Mode::Ipvs || scenario.starts_in(Mode::Ipvs),
         }));
     }
     Ok(plays)
 }
 
-/// Leaves out those in a mode that this kernel cannot have, and tells standard error so.
+/// Leaves out those that this kernel cannot have, and tells standard error so.
 pub fn leave_out_impossible(plays: &mut Vec<Play>) {
     let asked = plays.len();
-    plays.retain(|play| play.mode.is_possible());
+    plays.retain(|play| !play.needs_ipvs || mode::has_ipvs());
     if plays.len() < asked {
         let left_out = format!("{} scenarios in mode ipvs", asked - plays.len());
         skipped(

@@ -33,11 +33,6 @@ impl Mode {
     ];
     const USUAL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::Ipvs];
 
-    /// Whether this kernel has what the mode needs. (The file is there once the module is loaded.)
-    pub(super) fn is_possible(self) -> bool {
-        self != Self::Ipvs || Path::new("/proc/net/ip_vs").exists()
-    }
-
     /// As scenarios and the names of plays have it.
     pub fn name(self) -> &'static str {
         match self {
@@ -168,6 +163,11 @@ impl Mode {
         });
         shown.collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Whether this kernel has IPVS. (The file is there once the module is loaded.)
+pub(super) fn has_ipvs() -> bool {
+    Path::new("/proc/net/ip_vs").exists()
 }
 
 impl std::fmt::Display for Mode {

@@ -133,6 +133,9 @@ impl Device {
         for (sequence, (kind, flags, ip)) in (1..).zip(added.chain(removed)) {
             change(&mut bytes, (kind, flags, sequence), index, ip);
         }
+        if bytes.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut failures = self.socket.ask(&bytes)?;
         // As it should be already.
         failures.retain(|failure| !matches!(failure.errno, Errno::EEXIST | Errno::EADDRNOTAVAIL));

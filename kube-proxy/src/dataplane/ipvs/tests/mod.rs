@@ -4,6 +4,7 @@ mod desired;
 mod kernel;
 mod messages;
 mod plan;
+mod retiring;
 mod steps;
 
 use std::net::IpAddr;
