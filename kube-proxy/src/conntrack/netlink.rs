@@ -14,19 +14,22 @@ use crate::netlink::{Attributes, Socket, attributes, begin, end, flag, nfproto};
 
 /// `NFNL_SUBSYS_CTNETLINK`.
 const SUBSYSTEM: u16 = 1;
-const GET: u16 = SUBSYSTEM << 8 | 1;
-const DELETE: u16 = SUBSYSTEM << 8 | 2;
+pub(super) const GET: u16 = SUBSYSTEM << 8 | 1;
+pub(super) const DELETE: u16 = SUBSYSTEM << 8 | 2;
 const GET_STATS: u16 = SUBSYSTEM << 8 | 5;
-const NFGENMSG: usize = 4;
+pub(super) const NFGENMSG: usize = 4;
 /// Deletions that are sent together: each may be answered, and all answers must fit in a small receive buffer.
 const BATCH: u32 = 64;
 
 /// `enum ctattr_type`.
-mod attribute {
-    pub(super) const TUPLE_ORIG: u16 = 1;
-    pub(super) const TUPLE_REPLY: u16 = 2;
-    pub(super) const ID: u16 = 12;
-    pub(super) const ZONE: u16 = 18;
+pub(super) mod attribute {
+    pub(in crate::conntrack) const TUPLE_ORIG: u16 = 1;
+    pub(in crate::conntrack) const TUPLE_REPLY: u16 = 2;
+    pub(in crate::conntrack) const STATUS: u16 = 3;
+    pub(in crate::conntrack) const COUNTERS_ORIG: u16 = 9;
+    pub(in crate::conntrack) const COUNTERS_REPLY: u16 = 10;
+    pub(in crate::conntrack) const ID: u16 = 12;
+    pub(in crate::conntrack) const ZONE: u16 = 18;
     pub(super) const FILTER: u16 = 25;
 }
 
@@ -158,6 +161,9 @@ impl<'a> Entry<'a> {
         }
         let original = original?;
         let (asked, answering) = (Tuple::read(original)?, Tuple::read(reply?)?);
+        if asked.protocol == Protocol::Tcp {
+            return None;
+        }
         Some(Self {
             flow: Flow {
                 protocol: asked.protocol,
@@ -186,15 +192,16 @@ impl<'a> Entry<'a> {
 }
 
 /// The packets of one direction.
-struct Tuple {
-    protocol: Protocol,
-    from: SocketAddr,
-    to: SocketAddr,
+pub(super) struct Tuple {
+    pub(super) protocol: Protocol,
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
     zoned: bool,
 }
 
 impl Tuple {
-    fn read(value: &[u8]) -> Option<Self> {
+    /// `None` for a protocol that Services do not have, and for what is not what it should be.
+    pub(super) fn read(value: &[u8]) -> Option<Self> {
         let (mut from, mut to, mut protocol) = (None, None, None);
         let (mut from_port, mut to_port, mut zoned) = (None, None, false);
         for (kind, value) in attributes(value) {
@@ -222,7 +229,7 @@ impl Tuple {
                 _ => {}
             }
         }
-        let mut known = [Protocol::Udp, Protocol::Sctp].into_iter();
+        let mut known = Protocol::ALL.into_iter();
         Some(Self {
             protocol: known.find(|known| Some(known.number()) == protocol)?,
             from: SocketAddr::new(from?, from_port?),
