@@ -5,6 +5,7 @@
 
 mod about;
 mod api_server;
+mod bytes;
 mod connections;
 mod continuity;
 mod documents;

@@ -1,0 +1,299 @@
+//! The bytes of each ServicePort among the metrics, from the kernel's accounting: known amounts, through real packets.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use lab::net::{Family, Lab, Namespace, Topology};
+
+use super::exposition::read;
+use super::machine::{Manifests, service};
+use super::running::Proxy;
+
+const IN_FORCE: &str = "SyncProxyRules complete for the first time";
+const PATIENCE: Duration = Duration::from_secs(60);
+const TCP: u16 = 8080;
+const UDP: u16 = 5353;
+/// What an UDP server gets and sends at a time.
+const ASKED: u64 = 1000;
+const ANSWERED: u64 = 500;
+
+/// Serves both ports of a pod until it is dropped.
+struct Pod {
+    ends: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Pod {
+    fn start(pod: &Namespace) -> Self {
+        let open = || {
+            let listener = TcpListener::bind(("::", TCP)).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let socket = UdpSocket::bind(("::", UDP)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            (listener, socket)
+        };
+        let (listener, socket) = pod.enter(open).unwrap();
+        let ends = Arc::new(AtomicBool::new(false));
+        let (tcp_ends, udp_ends) = (Arc::clone(&ends), Arc::clone(&ends));
+        let tcp = std::thread::spawn(move || {
+            while !tcp_ends.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((stream, _)) => _ = std::thread::spawn(move || answer(stream)),
+                    Err(_) => std::thread::sleep(Duration::from_millis(5)),
+                }
+            }
+        });
+        let udp = std::thread::spawn(move || {
+            let mut buffer = [0; ASKED as usize];
+            while !udp_ends.load(Ordering::Relaxed) {
+                if let Ok((_, client)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(&[0; ANSWERED as usize], client);
+                }
+            }
+        });
+        Self {
+            ends,
+            threads: vec![tcp, udp],
+        }
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Takes as many bytes as it is told, sends as many as it is told, again and again.
+fn answer(mut stream: TcpStream) {
+    stream.set_nonblocking(false).unwrap();
+    let mut numbers = [0; 16];
+    while stream.read_exact(&mut numbers).is_ok() {
+        let number = |at: usize| u64::from_be_bytes(*numbers[at..].first_chunk().unwrap());
+        let mut rest = vec![0; usize::try_from(number(0)).unwrap() - numbers.len()];
+        if stream.read_exact(&mut rest).is_err() {
+            return;
+        }
+        let answer = vec![0; usize::try_from(number(8)).unwrap()];
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+fn connect(from: &Namespace, to: SocketAddr) -> TcpStream {
+    let stream = from.enter(|| TcpStream::connect(to)).unwrap().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Sends so many bytes, at least 16, and gets so many.
+fn exchange(stream: &mut TcpStream, to: u64, from: u64) {
+    let mut sent = vec![0; usize::try_from(to).unwrap()];
+    sent[..8].copy_from_slice(&to.to_be_bytes());
+    sent[8..16].copy_from_slice(&from.to_be_bytes());
+    stream.write_all(&sent).unwrap();
+    stream
+        .read_exact(&mut vec![0; usize::try_from(from).unwrap()])
+        .unwrap();
+}
+
+fn open_udp(from: &Namespace, to: SocketAddr) -> UdpSocket {
+    let open = || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.connect(to).unwrap();
+        socket
+    };
+    from.enter(open).unwrap()
+}
+
+fn ask(socket: &UdpSocket, times: u64) {
+    for _ in 0..times {
+        socket.send(&[0; ASKED as usize]).unwrap();
+        socket.recv(&mut [0; ANSWERED as usize]).unwrap();
+    }
+}
+
+/// A Service for UDP; a slice of [`service`] is for TCP.
+fn dns(endpoint: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: dns}}\n\
+         spec: {{type: NodePort, clusterIP: 10.96.0.53, ports: [{{port: 53, nodePort: 30053, protocol: UDP}}]}}\n\
+         ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+         metadata: {{name: dns-1, labels: {{kubernetes.io/service-name: dns}}}}\n\
+         ports: [{{name: '', port: {UDP}, protocol: UDP}}]\nendpoints: [{{addresses: ['{endpoint}']}}]\n"
+    )
+}
+
+/// What the metrics say of a Service: to its endpoints, and from them.
+fn counted(proxy: &Proxy, name: &str, protocol: &str, family: &str) -> [u64; 2] {
+    const NAME: &str = "kubeproxy_service_bytes_total";
+    let answer = proxy.get(10249, "/metrics");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let families = read(body);
+    let series = &families.get(NAME).unwrap_or_else(|| panic!("{body}")).series;
+    ["to_endpoint", "from_endpoint"].map(|direction| {
+        let labels = format!(
+            "{NAME}{{direction=\"{direction}\",ip_family=\"{family}\",namespace=\"default\",port=\"\",protocol=\"{protocol}\",\
+             service=\"{name}\"}}"
+        );
+        let value = series.get(&labels).unwrap_or_else(|| panic!("{labels} in {series:?}"));
+        format!("{value}").parse().unwrap()
+    })
+}
+
+/// What went through a Service is counted: no less than was carried, and no more than that with its headers and
+/// acknowledgements.
+fn counts(proxy: &Proxy, name: &str, protocol: &str, family: &str, carried: [u64; 2]) {
+    let counted = counted(proxy, name, protocol, family);
+    // Segments have some 1,400 bytes or more; each may be acknowledged by itself.
+    let most = carried.iter().sum::<u64>() / 1000 + 200;
+    for (counted, carried) in counted.into_iter().zip(carried) {
+        let headers = if carried == 0 { 0 } else { 100 * most };
+        assert!(
+            (carried..=carried + headers).contains(&counted),
+            "{name}: {counted} for {carried}"
+        );
+    }
+}
+
+/// Waits until the node tracks no connection any more.
+fn all_end(node: &Namespace) {
+    let start = Instant::now();
+    loop {
+        // Who reads it makes the kernel drop what is over.
+        let _ = node.run("cat", &["/proc/net/nf_conntrack"]);
+        let count = node.run("cat", &["/proc/sys/net/netfilter/nf_conntrack_count"]);
+        if count.as_ref().is_ok_and(|count| count.trim() == "0") {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{count:?} are left");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Connections end a few seconds after they were closed, and UDP's after their last packet.
+fn forget_soon(node: &Namespace) {
+    let settings = [
+        "tcp_timeout_time_wait",
+        "tcp_timeout_close",
+        "tcp_timeout_last_ack",
+        "udp_timeout",
+        "udp_timeout_stream",
+    ]
+    .map(|name| format!("net/netfilter/nf_conntrack_{name}"));
+    let settings = settings.each_ref().map(|name| (name.as_str(), "3"));
+    node.sysctls(&settings).unwrap();
+}
+
+/// Plays it all in a mode, on a machine that has it.
+pub(crate) fn are_counted(mode: &str) {
+    let lab = Lab::build(&Topology::with_pods(&[("a", 1), ("b", 1)])).unwrap();
+    let member = |name: &str| lab.member(name).unwrap();
+    let (node, a, b) = (member("node-1"), &member("a").namespace, member("b"));
+    let _pod = Pod::start(&b.namespace);
+    forget_soon(&node.namespace);
+    let endpoint = b.ip(Family::V4);
+    let manifests = Manifests::new(&[
+        service("web", "10.96.0.10", 30080, &[&endpoint.to_string()]),
+        service("web-6", "fd00:96::10", 0, &[&b.ip(Family::V6).to_string()]),
+        dns(&endpoint.to_string()),
+    ]);
+    let mode = format!("--proxy-mode={mode}");
+    let arguments = [&mode, &manifests.argument, "--conntrack-count-bytes"];
+    let off = Proxy::start(&node.namespace, &arguments[..2]);
+    off.says(IN_FORCE);
+    assert!(!off.get(10249, "/metrics").contains("service_bytes"));
+    let setting = "/proc/sys/net/netfilter/nf_conntrack_acct";
+    assert_eq!(node.namespace.run("cat", &[setting]).unwrap(), "0\n");
+    drop(off);
+
+    let proxy = Proxy::start(&node.namespace, &arguments);
+    proxy.says(IN_FORCE);
+    assert_eq!(node.namespace.run("cat", &[setting]).unwrap(), "1\n");
+    let none = |proxy: &Proxy| {
+        counts(proxy, "web", "TCP", "IPv4", [0, 0]);
+        counts(proxy, "web-6", "TCP", "IPv6", [0, 0]);
+        counts(proxy, "dns", "UDP", "IPv4", [0, 0]);
+    };
+    none(&proxy);
+    let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let node_port = |port: u16| SocketAddr::new(node.ip(Family::V4), port);
+    // What goes past every Service, from the pod and from the host.
+    for from in [a, &node.namespace] {
+        exchange(
+            &mut connect(from, SocketAddr::new(endpoint, TCP)),
+            200_000,
+            200_000,
+        );
+        ask(&open_udp(from, SocketAddr::new(endpoint, UDP)), 10);
+    }
+    none(&proxy);
+    // Connections that live, and are asked about more than once.
+    let mut streams = [
+        connect(a, at("10.96.0.10:80")),
+        connect(a, node_port(30080)),
+        connect(&node.namespace, at("10.96.0.10:80")),
+    ];
+    let sockets = [open_udp(a, at("10.96.0.53:53")), open_udp(a, node_port(30053))];
+    for round in 1..=2 {
+        for stream in &mut streams {
+            exchange(stream, 300_000, 100_000);
+        }
+        sockets.iter().for_each(|socket| ask(socket, 20));
+        for _ in 0..2 {
+            counts(&proxy, "web", "TCP", "IPv4", [900_000 * round, 300_000 * round]);
+            counts(
+                &proxy,
+                "dns",
+                "UDP",
+                "IPv4",
+                [40 * ASKED * round, 40 * ANSWERED * round],
+            );
+        }
+    }
+    // A successor begins with nothing, whatever others carried before it was there.
+    drop(proxy);
+    let proxy = Proxy::start(&node.namespace, &arguments);
+    proxy.says(IN_FORCE);
+    none(&proxy);
+    for stream in &mut streams {
+        exchange(stream, 30_000, 60_000);
+    }
+    sockets.iter().for_each(|socket| ask(socket, 3));
+    counts(&proxy, "web", "TCP", "IPv4", [90_000, 180_000]);
+    counts(&proxy, "dns", "UDP", "IPv4", [6 * ASKED, 6 * ANSWERED]);
+    // They carry more and end, as do others that nobody ever saw alive.
+    for stream in &mut streams {
+        exchange(stream, 30_000, 60_000);
+    }
+    drop((streams, sockets));
+    for _ in 0..5 {
+        exchange(&mut connect(a, at("10.96.0.10:80")), 10_000, 20_000);
+        exchange(&mut connect(a, at("[fd00:96::10]:80")), 40_000, 70_000);
+        ask(&open_udp(a, at("10.96.0.53:53")), 2);
+    }
+    all_end(&node.namespace);
+    for _ in 0..2 {
+        counts(&proxy, "web", "TCP", "IPv4", [230_000, 460_000]);
+        counts(&proxy, "web-6", "TCP", "IPv6", [200_000, 350_000]);
+        counts(&proxy, "dns", "UDP", "IPv4", [16 * ASKED, 16 * ANSWERED]);
+    }
+    let log = proxy.log();
+    assert!(!log.contains("not counted"), "{log}");
+}
+
+#[test]
+fn bytes_are_counted_by_service_port_where_that_is_asked_for() {
+    for mode in ["nftables", "iptables"] {
+        are_counted(mode);
+    }
+}
