@@ -1,5 +1,6 @@
 //! The bytes of each ServicePort among the metrics, from the kernel's accounting: known amounts, through real packets.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -165,17 +166,22 @@ fn counts(proxy: &Proxy, name: &str, protocol: &str, family: &str, carried: [u64
     }
 }
 
+fn setting(node: &Namespace, name: &str) -> String {
+    let read = || fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}"));
+    node.enter(read).unwrap().unwrap().trim().to_owned()
+}
+
 /// Waits until the node tracks no connection any more.
 fn all_end(node: &Namespace) {
     let start = Instant::now();
     loop {
         // Who reads it makes the kernel drop what is over.
-        let _ = node.run("cat", &["/proc/net/nf_conntrack"]);
-        let count = node.run("cat", &["/proc/sys/net/netfilter/nf_conntrack_count"]);
-        if count.as_ref().is_ok_and(|count| count.trim() == "0") {
+        let listed = node.enter(|| fs::read_to_string("/proc/thread-self/net/nf_conntrack"));
+        let count = setting(node, "count");
+        if count == "0" {
             return;
         }
-        assert!(start.elapsed() < PATIENCE, "{count:?} are left");
+        assert!(start.elapsed() < PATIENCE, "{count} are left: {listed:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -212,13 +218,12 @@ pub(crate) fn are_counted(mode: &str) {
     let off = Proxy::start(&node.namespace, &arguments[..2]);
     off.says(IN_FORCE);
     assert!(!off.get(10249, "/metrics").contains("service_bytes"));
-    let setting = "/proc/sys/net/netfilter/nf_conntrack_acct";
-    assert_eq!(node.namespace.run("cat", &[setting]).unwrap(), "0\n");
+    assert_eq!(setting(&node.namespace, "acct"), "0");
     drop(off);
 
     let proxy = Proxy::start(&node.namespace, &arguments);
     proxy.says(IN_FORCE);
-    assert_eq!(node.namespace.run("cat", &[setting]).unwrap(), "1\n");
+    assert_eq!(setting(&node.namespace, "acct"), "1");
     let none = |proxy: &Proxy| {
         counts(proxy, "web", "TCP", "IPv4", [0, 0]);
         counts(proxy, "web-6", "TCP", "IPv6", [0, 0]);
