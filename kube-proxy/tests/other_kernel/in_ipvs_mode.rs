@@ -18,7 +18,7 @@ pub(crate) const ALL: &[Other] = &[
         metrics::are_as_upstreams("ipvs");
     }),
     ("program::bytes-by-service-port::ipvs", || {
-        bytes::are_counted("ipvs")
+        bytes::are_counted("ipvs");
     }),
     ("program::init-only::ipvs", init_only),
     ("program::cleanup-after-a-crash::ipvs", cleanup),

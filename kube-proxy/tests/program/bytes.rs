@@ -14,22 +14,24 @@ use super::exposition::read;
 use super::machine::{Manifests, service};
 use super::running::Proxy;
 
-const IN_FORCE: &str = "SyncProxyRules complete for the first time";
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const IN_FORCE: &str = "SyncProxyRules complete for the first time";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const TCP: u16 = 8080;
-const UDP: u16 = 5353;
+pub(crate) const UDP: u16 = 5353;
 /// What an UDP server gets and sends at a time.
-const ASKED: u64 = 1000;
-const ANSWERED: u64 = 500;
+pub(crate) const QUESTION: [u8; 1000] = [0; 1000];
+const ANSWER: [u8; 500] = [0; 500];
+pub(crate) const ASKED: u64 = QUESTION.len() as u64;
+const ANSWERED: u64 = ANSWER.len() as u64;
 
 /// Serves both ports of a pod until it is dropped.
-struct Pod {
+pub(crate) struct Pod {
     ends: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Pod {
-    fn start(pod: &Namespace) -> Self {
+    pub(crate) fn start(pod: &Namespace) -> Self {
         let open = || {
             let listener = TcpListener::bind(("::", TCP)).unwrap();
             listener.set_nonblocking(true).unwrap();
@@ -49,10 +51,10 @@ impl Pod {
             }
         });
         let udp = std::thread::spawn(move || {
-            let mut buffer = [0; ASKED as usize];
+            let mut buffer = QUESTION;
             while !udp_ends.load(Ordering::Relaxed) {
                 if let Ok((_, client)) = socket.recv_from(&mut buffer) {
-                    let _ = socket.send_to(&[0; ANSWERED as usize], client);
+                    let _ = socket.send_to(&ANSWER, client);
                 }
             }
         });
@@ -89,14 +91,14 @@ fn answer(mut stream: TcpStream) {
     }
 }
 
-fn connect(from: &Namespace, to: SocketAddr) -> TcpStream {
+pub(crate) fn connect(from: &Namespace, to: SocketAddr) -> TcpStream {
     let stream = from.enter(|| TcpStream::connect(to)).unwrap().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
 /// Sends so many bytes, at least 16, and gets so many.
-fn exchange(stream: &mut TcpStream, to: u64, from: u64) {
+pub(crate) fn exchange(stream: &mut TcpStream, to: u64, from: u64) {
     let mut sent = vec![0; usize::try_from(to).unwrap()];
     sent[..8].copy_from_slice(&to.to_be_bytes());
     sent[8..16].copy_from_slice(&from.to_be_bytes());
@@ -106,7 +108,7 @@ fn exchange(stream: &mut TcpStream, to: u64, from: u64) {
         .unwrap();
 }
 
-fn open_udp(from: &Namespace, to: SocketAddr) -> UdpSocket {
+pub(crate) fn open_udp(from: &Namespace, to: SocketAddr) -> UdpSocket {
     let open = || {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -116,15 +118,15 @@ fn open_udp(from: &Namespace, to: SocketAddr) -> UdpSocket {
     from.enter(open).unwrap()
 }
 
-fn ask(socket: &UdpSocket, times: u64) {
+pub(crate) fn ask(socket: &UdpSocket, times: u64) {
     for _ in 0..times {
-        socket.send(&[0; ASKED as usize]).unwrap();
-        socket.recv(&mut [0; ANSWERED as usize]).unwrap();
+        socket.send(&QUESTION).unwrap();
+        socket.recv(&mut [0; ANSWER.len()]).unwrap();
     }
 }
 
 /// A Service for UDP; a slice of [`service`] is for TCP.
-fn dns(endpoint: &str) -> String {
+pub(crate) fn dns(endpoint: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: dns}}\n\
          spec: {{type: NodePort, clusterIP: 10.96.0.53, ports: [{{port: 53, nodePort: 30053, protocol: UDP}}]}}\n\
@@ -135,7 +137,7 @@ fn dns(endpoint: &str) -> String {
 }
 
 /// What the metrics say of a Service: to its endpoints, and from them.
-fn counted(proxy: &Proxy, name: &str, protocol: &str, family: &str) -> [u64; 2] {
+pub(crate) fn counted(proxy: &Proxy, name: &str, protocol: &str, family: &str) -> [u64; 2] {
     const NAME: &str = "kubeproxy_service_bytes_total";
     let answer = proxy.get(10249, "/metrics");
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -166,7 +168,7 @@ fn counts(proxy: &Proxy, name: &str, protocol: &str, family: &str, carried: [u64
     }
 }
 
-fn setting(node: &Namespace, name: &str) -> String {
+pub(crate) fn setting(node: &Namespace, name: &str) -> String {
     let read = || fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}"));
     node.enter(read).unwrap().unwrap().trim().to_owned()
 }
@@ -187,7 +189,7 @@ fn all_end(node: &Namespace) {
 }
 
 /// Connections end a few seconds after they were closed, and UDP's after their last packet.
-fn forget_soon(node: &Namespace) {
+pub(crate) fn forget_soon(node: &Namespace) {
     let settings = [
         "tcp_timeout_time_wait",
         "tcp_timeout_close",
