@@ -58,7 +58,7 @@ fn bytes(counters: &[u8]) -> Option<u64> {
 
 /// The request for all entries of both families; where rules alone redirect, the kernel leaves out what they did not
 /// (since 5.17; before, it takes no notice).
-pub(super) fn request(by_ipvs: bool) -> Vec<u8> {
+pub(in crate::conntrack) fn request(by_ipvs: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     let start = begin(&mut bytes, GET, flag::DUMP, 1, (AF_UNSPEC, 0));
     if !by_ipvs {

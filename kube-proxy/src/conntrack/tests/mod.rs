@@ -1,5 +1,6 @@
 //! Conntrack from the books to the kernel's table.
 
+mod bytes;
 mod due;
 mod looks;
 mod packets;
