@@ -21,6 +21,9 @@
 //! The order matters. Deleting before the commit would let the next packet make the same entry again, by the old
 //! rules. And the books hold what a commit is about to bring before it does so, and each entry is judged by them at
 //! the moment when it is read: so a look that takes its time cuts no flow of rules that came after it was asked for.
+//!
+//! Where that is asked for, the bytes of each ServicePort are counted as well (`bytes`), on a thread and with books of their
+//! own.
 
 mod bytes;
 mod flows;

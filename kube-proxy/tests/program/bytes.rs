@@ -202,13 +202,44 @@ pub(crate) fn forget_soon(node: &Namespace) {
     node.sysctls(&settings).unwrap();
 }
 
+/// What carries bytes: connections of TCP, and flows of UDP.
+struct Carriers {
+    streams: Vec<TcpStream>,
+    sockets: Vec<UdpSocket>,
+}
+
+impl Carriers {
+    fn exchange(&mut self, to: u64, from: u64, questions: u64) {
+        for stream in &mut self.streams {
+            exchange(stream, to, from);
+        }
+        self.sockets.iter().for_each(|socket| ask(socket, questions));
+    }
+}
+
+/// Nothing was counted.
+fn none(proxy: &Proxy) {
+    counts(proxy, "web", "TCP", "IPv4", [0, 0]);
+    counts(proxy, "web-6", "TCP", "IPv6", [0, 0]);
+    counts(proxy, "dns", "UDP", "IPv4", [0, 0]);
+}
+
+/// Without the flag there is no metric, and the kernel does not count.
+fn is_off_by_default(node: &Namespace, arguments: &[&str]) {
+    let off = Proxy::start(node, arguments);
+    off.says(IN_FORCE);
+    assert!(!off.get(10249, "/metrics").contains("service_bytes"));
+    assert_eq!(setting(node, "acct"), "0");
+}
+
 /// Plays it all in a mode, on a machine that has it.
 pub(crate) fn are_counted(mode: &str) {
     let lab = Lab::build(&Topology::with_pods(&[("a", 1), ("b", 1)])).unwrap();
     let member = |name: &str| lab.member(name).unwrap();
     let (node, a, b) = (member("node-1"), &member("a").namespace, member("b"));
+    let host = &node.namespace;
     let _pod = Pod::start(&b.namespace);
-    forget_soon(&node.namespace);
+    forget_soon(host);
     let endpoint = b.ip(Family::V4);
     let manifests = Manifests::new(&[
         service("web", "10.96.0.10", 30080, &[&endpoint.to_string()]),
@@ -217,85 +248,79 @@ pub(crate) fn are_counted(mode: &str) {
     ]);
     let mode = format!("--proxy-mode={mode}");
     let arguments = [&mode, &manifests.argument, "--conntrack-count-bytes"];
-    let off = Proxy::start(&node.namespace, &arguments[..2]);
-    off.says(IN_FORCE);
-    assert!(!off.get(10249, "/metrics").contains("service_bytes"));
-    assert_eq!(setting(&node.namespace, "acct"), "0");
-    drop(off);
-
-    let proxy = Proxy::start(&node.namespace, &arguments);
+    is_off_by_default(host, &arguments[..2]);
+    let proxy = Proxy::start(host, &arguments);
     proxy.says(IN_FORCE);
-    assert_eq!(setting(&node.namespace, "acct"), "1");
-    let none = |proxy: &Proxy| {
-        counts(proxy, "web", "TCP", "IPv4", [0, 0]);
-        counts(proxy, "web-6", "TCP", "IPv6", [0, 0]);
-        counts(proxy, "dns", "UDP", "IPv4", [0, 0]);
-    };
+    assert_eq!(setting(host, "acct"), "1");
     none(&proxy);
-    let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-    let node_port = |port: u16| SocketAddr::new(node.ip(Family::V4), port);
     // What goes past every Service, from the pod and from the host.
-    for from in [a, &node.namespace] {
-        exchange(
-            &mut connect(from, SocketAddr::new(endpoint, TCP)),
-            200_000,
-            200_000,
-        );
-        ask(&open_udp(from, SocketAddr::new(endpoint, UDP)), 10);
-    }
+    let mut past = Carriers {
+        streams: [a, host]
+            .map(|from| connect(from, SocketAddr::new(endpoint, TCP)))
+            .into(),
+        sockets: [a, host]
+            .map(|from| open_udp(from, SocketAddr::new(endpoint, UDP)))
+            .into(),
+    };
+    past.exchange(200_000, 200_000, 10);
     none(&proxy);
-    // Connections that live, and are asked about more than once.
-    let mut streams = [
-        connect(a, at("10.96.0.10:80")),
-        connect(a, node_port(30080)),
-        connect(&node.namespace, at("10.96.0.10:80")),
-    ];
-    let sockets = [open_udp(a, at("10.96.0.53:53")), open_udp(a, node_port(30053))];
-    for round in 1..=2 {
-        for stream in &mut streams {
-            exchange(stream, 300_000, 100_000);
-        }
-        sockets.iter().for_each(|socket| ask(socket, 20));
-        for _ in 0..2 {
-            counts(&proxy, "web", "TCP", "IPv4", [900_000 * round, 300_000 * round]);
-            counts(
-                &proxy,
-                "dns",
-                "UDP",
-                "IPv4",
-                [40 * ASKED * round, 40 * ANSWERED * round],
-            );
-        }
-    }
-    // A successor begins with nothing, whatever others carried before it was there.
+    drop(past);
+    let node_port = |port: u16| SocketAddr::new(node.ip(Family::V4), port);
+    let living = Carriers {
+        streams: vec![
+            connect(a, at("10.96.0.10:80")),
+            connect(a, node_port(30080)),
+            connect(host, at("10.96.0.10:80")),
+        ],
+        sockets: vec![open_udp(a, at("10.96.0.53:53")), open_udp(a, node_port(30053))],
+    };
+    let living = count_as_they_go(&proxy, living);
     drop(proxy);
-    let proxy = Proxy::start(&node.namespace, &arguments);
+    let proxy = Proxy::start(host, &arguments);
     proxy.says(IN_FORCE);
-    none(&proxy);
-    for stream in &mut streams {
-        exchange(stream, 30_000, 60_000);
+    count_to_their_end(&proxy, a, living);
+    let log = proxy.log();
+    assert!(!log.contains("not counted"), "{log}");
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// Connections that live, and are asked about more than once.
+fn count_as_they_go(proxy: &Proxy, mut living: Carriers) -> Carriers {
+    for round in 1..=2 {
+        living.exchange(300_000, 100_000, 20);
+        for _ in 0..2 {
+            let web = [900_000 * round, 300_000 * round];
+            counts(proxy, "web", "TCP", "IPv4", web);
+            let dns = [40 * ASKED * round, 40 * ANSWERED * round];
+            counts(proxy, "dns", "UDP", "IPv4", dns);
+        }
     }
-    sockets.iter().for_each(|socket| ask(socket, 3));
-    counts(&proxy, "web", "TCP", "IPv4", [90_000, 180_000]);
-    counts(&proxy, "dns", "UDP", "IPv4", [6 * ASKED, 6 * ANSWERED]);
-    // They carry more and end, as do others that nobody ever saw alive.
-    for stream in &mut streams {
-        exchange(stream, 30_000, 60_000);
-    }
-    drop((streams, sockets));
+    living
+}
+
+/// A successor begins with nothing, whatever others carried before it was there. Then they carry more and end, as do others
+/// that nobody ever saw alive.
+fn count_to_their_end(proxy: &Proxy, a: &Namespace, mut living: Carriers) {
+    none(proxy);
+    living.exchange(30_000, 60_000, 3);
+    counts(proxy, "web", "TCP", "IPv4", [90_000, 180_000]);
+    counts(proxy, "dns", "UDP", "IPv4", [6 * ASKED, 6 * ANSWERED]);
+    living.exchange(30_000, 60_000, 0);
+    drop(living);
     for _ in 0..5 {
         exchange(&mut connect(a, at("10.96.0.10:80")), 10_000, 20_000);
         exchange(&mut connect(a, at("[fd00:96::10]:80")), 40_000, 70_000);
         ask(&open_udp(a, at("10.96.0.53:53")), 2);
     }
-    all_end(&node.namespace);
+    all_end(&proxy.namespace);
     for _ in 0..2 {
-        counts(&proxy, "web", "TCP", "IPv4", [230_000, 460_000]);
-        counts(&proxy, "web-6", "TCP", "IPv6", [200_000, 350_000]);
-        counts(&proxy, "dns", "UDP", "IPv4", [16 * ASKED, 16 * ANSWERED]);
+        counts(proxy, "web", "TCP", "IPv4", [230_000, 460_000]);
+        counts(proxy, "web-6", "TCP", "IPv6", [200_000, 350_000]);
+        counts(proxy, "dns", "UDP", "IPv4", [16 * ASKED, 16 * ANSWERED]);
     }
-    let log = proxy.log();
-    assert!(!log.contains("not counted"), "{log}");
 }
 
 #[test]
