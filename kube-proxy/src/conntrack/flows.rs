@@ -43,9 +43,16 @@ pub(super) struct Flow {
     pub(super) answering: SocketAddr,
     /// It is tracked in a zone of its own, as the switches of some pod networks do it beside the node.
     pub(super) zoned: bool,
+    /// An answer was seen.
+    pub(super) answered: bool,
 }
 
 impl Flow {
+    /// It went to an endpoint, and nothing came back so far.
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.is_redirected() && !self.answered
+    }
+
     /// Somebody gave it another destination than it asked for.
     fn is_redirected(&self) -> bool {
         self.asked != self.answering

@@ -2,6 +2,7 @@
 
 use std::hash::RandomState;
 
+use super::adopt::Tracked;
 use super::bytes::Counted;
 use super::netlink::Entry;
 use crate::model::object::Family;
@@ -15,6 +16,7 @@ const ORIGINAL: u16 = 1;
 /// # Panics
 /// When the request that deletes it would not name its tuple, or when it is another one as soon as it is read again.
 pub(crate) fn read(body: &[u8]) {
+    Tracked::read(body);
     let keys = RandomState::new();
     assert_eq!(
         Counted::read(body, &keys),

@@ -9,6 +9,10 @@
 //! - that were left as they came, when their destination becomes a Service's or the Service gets its first endpoint;
 //! - at the first commit, all of these kinds that a predecessor left.
 //!
+//! When IPVS goes, its connections become conntrack's own (`adopt.rs`).
+//!
+//! A flow that has had no answer yet is given a second: an endpoint that has left may still owe it one.
+//!
 //! A flow to an endpoint that is ready or serving is never cut, whatever policies and hints say about new ones, and
 //! TCP never. Of node ports only flows to this machine's own addresses count.
 //!
@@ -25,6 +29,7 @@
 //! Where that is asked for, the bytes of each ServicePort are counted as well (`bytes`), on a thread and with books of their
 //! own.
 
+mod adopt;
 mod bytes;
 mod flows;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -39,6 +44,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use ipnet::IpNet;
 
+pub(crate) use self::adopt::{adopt, sources};
 use self::bytes::Counting;
 pub use self::bytes::{ByteCount, ReadBytes};
 use self::flows::Flows;

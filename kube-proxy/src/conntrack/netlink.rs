@@ -14,6 +14,7 @@ use crate::netlink::{Attributes, Socket, attributes, begin, end, flag, nfproto};
 
 /// `NFNL_SUBSYS_CTNETLINK`.
 const SUBSYSTEM: u16 = 1;
+pub(super) const NEW: u16 = SUBSYSTEM << 8;
 pub(super) const GET: u16 = SUBSYSTEM << 8 | 1;
 pub(super) const DELETE: u16 = SUBSYSTEM << 8 | 2;
 const GET_STATS: u16 = SUBSYSTEM << 8 | 5;
@@ -21,30 +22,39 @@ pub(super) const NFGENMSG: usize = 4;
 /// Deletions that are sent together: each may be answered, and all answers must fit in a small receive buffer.
 const BATCH: u32 = 64;
 
+/// A bit of `CTA_STATUS` (`IPS_SEEN_REPLY`).
+const SEEN_REPLY: u32 = 1 << 1;
+
 /// `enum ctattr_type`.
 pub(super) mod attribute {
     pub(in crate::conntrack) const TUPLE_ORIG: u16 = 1;
     pub(in crate::conntrack) const TUPLE_REPLY: u16 = 2;
     pub(in crate::conntrack) const STATUS: u16 = 3;
+    pub(in crate::conntrack) const PROTOINFO: u16 = 4;
+    pub(in crate::conntrack) const NAT_SRC: u16 = 6;
+    pub(in crate::conntrack) const TIMEOUT: u16 = 7;
+    pub(in crate::conntrack) const MARK: u16 = 8;
     pub(in crate::conntrack) const COUNTERS_ORIG: u16 = 9;
     pub(in crate::conntrack) const COUNTERS_REPLY: u16 = 10;
     pub(in crate::conntrack) const ID: u16 = 12;
+    pub(in crate::conntrack) const NAT_DST: u16 = 13;
     pub(in crate::conntrack) const ZONE: u16 = 18;
-    pub(super) const FILTER: u16 = 25;
+    pub(in crate::conntrack) const LABELS: u16 = 22;
+    pub(in crate::conntrack) const FILTER: u16 = 25;
 }
 
 /// Attributes of a tuple (`enum ctattr_tuple`, `ctattr_ip`, `ctattr_l4proto`).
-mod tuple {
-    pub(super) const IP: u16 = 1;
-    pub(super) const PROTO: u16 = 2;
-    pub(super) const ZONE: u16 = 3;
-    pub(super) const V4_SRC: u16 = 1;
-    pub(super) const V4_DST: u16 = 2;
-    pub(super) const V6_SRC: u16 = 3;
-    pub(super) const V6_DST: u16 = 4;
-    pub(super) const PROTO_NUM: u16 = 1;
-    pub(super) const SRC_PORT: u16 = 2;
-    pub(super) const DST_PORT: u16 = 3;
+pub(super) mod tuple {
+    pub(in crate::conntrack) const IP: u16 = 1;
+    pub(in crate::conntrack) const PROTO: u16 = 2;
+    pub(in crate::conntrack) const ZONE: u16 = 3;
+    pub(in crate::conntrack) const V4_SRC: u16 = 1;
+    pub(in crate::conntrack) const V4_DST: u16 = 2;
+    pub(in crate::conntrack) const V6_SRC: u16 = 3;
+    pub(in crate::conntrack) const V6_DST: u16 = 4;
+    pub(in crate::conntrack) const PROTO_NUM: u16 = 1;
+    pub(in crate::conntrack) const SRC_PORT: u16 = 2;
+    pub(in crate::conntrack) const DST_PORT: u16 = 3;
 }
 
 /// Which parts of the original tuple entries must share (`CTA_FILTER_ORIG_FLAGS`).
@@ -147,14 +157,16 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// `None` for what is neither UDP nor SCTP, or not what it should be.
+    /// `None` for what has no ports, or is not what it should be.
     pub(super) fn read(message: &'a [u8]) -> Option<Self> {
         let (mut original, mut reply, mut zone, mut id) = (None, None, None, None);
+        let mut status = SEEN_REPLY;
         for (kind, value) in attributes(message.get(NFGENMSG..)?) {
             match kind {
                 attribute::TUPLE_ORIG => original = Some(value),
                 attribute::TUPLE_REPLY => reply = Some(value),
                 attribute::ZONE => zone = Some(value),
+                attribute::STATUS => status = u32::from_be_bytes(*value.first_chunk()?),
                 attribute::ID => id = Some(value),
                 _ => {}
             }
@@ -170,6 +182,7 @@ impl<'a> Entry<'a> {
                 asked: asked.to,
                 answering: answering.from,
                 zoned: zone.is_some() || asked.zoned || answering.zoned,
+                answered: status & SEEN_REPLY != 0,
             },
             original,
             zone,
@@ -192,15 +205,16 @@ impl<'a> Entry<'a> {
 }
 
 /// The packets of one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tuple {
     pub(super) protocol: Protocol,
     pub(super) from: SocketAddr,
     pub(super) to: SocketAddr,
-    zoned: bool,
+    pub(super) zoned: bool,
 }
 
 impl Tuple {
-    /// `None` for a protocol that Services do not have, and for what is not what it should be.
+    /// `None` for what has no ports, or is not what it should be.
     pub(super) fn read(value: &[u8]) -> Option<Self> {
         let (mut from, mut to, mut protocol) = (None, None, None);
         let (mut from_port, mut to_port, mut zoned) = (None, None, false);
@@ -229,7 +243,7 @@ impl Tuple {
                 _ => {}
             }
         }
-        let mut known = Protocol::ALL.into_iter();
+        let mut known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
         Some(Self {
             protocol: known.find(|known| Some(known.number()) == protocol)?,
             from: SocketAddr::new(from?, from_port?),

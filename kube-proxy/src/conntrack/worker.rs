@@ -1,6 +1,7 @@
 //! The thread that looks through the kernel's table when the books say so: when, how often, and what is told
 //! about it.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ const SETTLING: Duration = Duration::from_millis(50);
 /// that filters them (NFQUEUE), or between a verdict and an endpoint, which a dataplane may retire a second after it.
 /// So a look that found something is repeated once.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// A request that went to an endpoint just before that left may still be answered, if the endpoint finishes what it began:
+/// a flow that has had no answer yet is spared for so long.
+const ANSWER: Duration = Duration::from_secs(1);
 /// How often a walk is tried at once that fails for reasons that pass, with growing pauses, ...
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -85,40 +89,61 @@ impl Worker<'_> {
         !books.closed
     }
 
-    /// One look at everything that is due by now.
+    /// Looks at everything that is due by now.
     fn look(&mut self) {
         let new = self.shared.lock().flows.take_due();
-        let mut due = new.clone();
+        let mut ripe = Due::default();
         let now = Instant::now();
         self.again.retain_mut(|(when, again)| {
-            let ripe = *when <= now;
-            if ripe {
-                due.merge(std::mem::take(again));
+            let is_ripe = *when <= now;
+            if is_ripe {
+                ripe.merge(std::mem::take(again));
             }
-            !ripe
+            !is_ripe
         });
+        let mut failure = None;
+        for (due, is_first) in [(new, true), (ripe, false)] {
+            if !due.is_empty() {
+                failure = failure.or(self.look_for(due, is_first));
+            }
+        }
+        self.tell(failure);
+    }
+
+    /// One look, and when the next one is due. The first look spares flows without an answer.
+    fn look_for(&mut self, due: Due, is_first: bool) -> Option<Errno> {
         let local = if due.has_node_ports() {
             self.local.borrow().iter().copied().collect()
         } else {
             HashSet::new()
         };
         let look = Look { due, local };
+        let spared = Cell::new(false);
+        let spares = |flow: &Flow| {
+            let spares = is_first && flow.awaits_answer();
+            spared.set(spared.get() || spares);
+            spares
+        };
         let (mut deleted, mut failure) = (0, None);
         for family in Family::ALL {
-            let swept = self.look_at(family, &look);
+            let swept = self.look_at(family, &look, &spares);
             deleted += swept.deleted;
             failure = failure.or(swept.result.err());
         }
-        match failure {
-            Some(errno) if !is_hopeless(errno) => self.again.push((Instant::now() + RETRY, look.due)),
-            None if deleted > 0 && !new.is_empty() => self.again.push((Instant::now() + SECOND_LOOK, new)),
-            _ => {}
-        }
-        self.tell(failure);
+        let pause = match failure {
+            Some(errno) if is_hopeless(errno) => None,
+            Some(_) => Some(RETRY),
+            None if spared.get() => Some(ANSWER),
+            None if deleted > 0 && is_first => Some(SECOND_LOOK),
+            None => None,
+        };
+        let again = pause.map(|pause| (Instant::now() + pause, look.due));
+        self.again.extend(again);
+        failure
     }
 
     /// Looks at one family, and counts.
-    fn look_at(&self, family: Family, look: &Look) -> Swept {
+    fn look_at(&self, family: Family, look: &Look, spares: &dyn Fn(&Flow) -> bool) -> Swept {
         let mut all = Swept {
             deleted: 0,
             result: Ok(()),
@@ -132,7 +157,7 @@ impl Worker<'_> {
         }
         let begun = Instant::now();
         for flows in concerned {
-            let swept = self.sweep(flows, look);
+            let swept = self.sweep(flows, look, spares);
             all.deleted += swept.deleted;
             all.result = all.result.and(swept.result);
         }
@@ -149,9 +174,11 @@ impl Worker<'_> {
     }
 
     /// Sweeps the table until a walk was whole, or has failed too often.
-    fn sweep(&self, flows: Filter, look: &Look) -> Swept {
+    fn sweep(&self, flows: Filter, look: &Look, spares: &dyn Fn(&Flow) -> bool) -> Swept {
         // The lock is held for as long as it takes to judge one flow, and only for those in question.
-        let is_stale = |flow: &Flow| look.concerns(flow) && self.shared.lock().flows.is_stale(flow, look);
+        let is_stale = |flow: &Flow| {
+            look.concerns(flow) && self.shared.lock().flows.is_stale(flow, look) && !spares(flow)
+        };
         let mut deleted = 0;
         let mut tries = 1;
         loop {

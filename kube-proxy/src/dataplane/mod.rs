@@ -97,8 +97,9 @@ pub fn open(config: &Config, host: Host) -> Box<dyn Dataplane> {
 /// When the kernel lacks what these settings are of.
 pub fn prepare(config: &Config) -> Result<(), CommitError> {
     match config.mode {
-        Mode::Nftables => {}
+        Mode::Nftables => ipvs::let_connections_live(),
         Mode::Iptables => {
+            ipvs::let_connections_live();
             if config.localhost_node_ports && config.node_ports_cover_localhost() {
                 iptables::route_localnet();
             }

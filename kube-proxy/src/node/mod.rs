@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod families;
 pub mod privileges;
+pub(crate) mod sockets;
 pub mod sysctl;
 #[cfg(test)]
 mod tests;

@@ -128,6 +128,8 @@ pub struct Step {
     pub virtual_servers: BTreeMap<Names, String>,
     /// Held connections that still work, to the same server.
     pub still: Vec<String>,
+    /// Held connections that are closed.
+    pub let_go: Vec<String>,
     /// Texts that kube-proxies have logged or log within ten seconds, by names of nodes.
     pub logged: BTreeMap<Names, String>,
     /// Held connections (UDP, SCTP) whose next requests come to this, soon and from then on.

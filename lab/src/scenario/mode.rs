@@ -111,7 +111,9 @@ impl Mode {
             Self::Ipvs => {
                 let others = ["KUBE-SRC-", "KUBE-DST-"];
                 let is_others = others.iter().any(|prefix| line.starts_with(prefix));
-                line.contains(" kube-ipvs0:") || (line.starts_with("KUBE-") && !is_others)
+                line.contains(" kube-ipvs0:")
+                    || line.ends_with(" kube-proxy-lingering")
+                    || (line.starts_with("KUBE-") && !is_others)
             }
             Self::Iptables | Self::IptablesNft | Self::IptablesLegacy => {
                 let chain = line.strip_prefix(':').and_then(|line| line.split(' ').next());
@@ -123,6 +125,7 @@ impl Mode {
             Self::Ipvs => vec![
                 node.run("ip", &["-o", "link", "show"])?,
                 node.run("ipset", &["list", "-n"])?,
+                node.run("nft", &["list", "tables"])?,
             ],
             Self::Iptables | Self::IptablesNft | Self::IptablesLegacy => Family::ALL
                 .into_iter()

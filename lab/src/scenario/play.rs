@@ -198,6 +198,10 @@ impl Stage {
             let steady = start(&from.namespace, request(flow), FLOW_PAUSE);
             self.steady.insert(name.clone(), steady);
         }
+        for name in &step.let_go {
+            let held = self.held.remove(name);
+            ensure!(held.is_some(), "let-go: {name} is not held");
+        }
         self.prepare_nodes(step)?;
         self.serve(&step.serve)?;
         if let Some(reachability) = step.api {

@@ -1,5 +1,6 @@
 //! Conntrack from the books to the kernel's table.
 
+mod adopted;
 mod bytes;
 mod due;
 mod looks;
@@ -80,6 +81,7 @@ fn flow(text: &str) -> Flow {
         asked: at(asked),
         answering: at(answering),
         zoned: false,
+        answered: true,
     }
 }
 

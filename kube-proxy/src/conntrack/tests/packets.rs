@@ -1,6 +1,9 @@
 //! Real flows through a proxied node: what becomes of the entries that they have, and of their next packets. Each
 //! is played for UDP and SCTP over both families.
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
 use lab::net::address;
 use lab::probe::{Outcome, RefusedBy};
 
@@ -10,7 +13,7 @@ use super::*;
 use crate::model::object::Family;
 
 /// A Service `ns/dns` in both families with addresses of every kind; its TCP port has no node port.
-fn everywhere() -> Service {
+pub(super) fn everywhere() -> Service {
     let ips = |at: fn(u8, lab::net::Family) -> IpAddr| {
         let ips = Family::ALL.map(|family| at(1, lab_family(family)).to_string());
         ips.join(" ")
@@ -32,7 +35,7 @@ fn other() -> Service {
 
 /// The endpoints of a Service, the same in both families: names of pods, with words as [`testing::endpoint`]
 /// takes them.
-fn pods(stage: &Stage, service: &str, pods: &[&str]) -> [Change; 2] {
+pub(super) fn pods(stage: &Stage, service: &str, pods: &[&str]) -> [Change; 2] {
     Family::ALL.map(|family| {
         let endpoints: Vec<_> = pods
             .iter()
@@ -54,7 +57,7 @@ fn pods(stage: &Stage, service: &str, pods: &[&str]) -> [Change; 2] {
 }
 
 /// Where each kind of address of [`everywhere`] is asked from.
-fn ways(stage: &Stage, over: Transport) -> Vec<(&'static str, SocketAddr)> {
+pub(super) fn ways(stage: &Stage, over: Transport) -> Vec<(&'static str, SocketAddr)> {
     let family = over.lab_family;
     vec![
         ("x", SocketAddr::new(address::cluster_ip(1, family), 80)),
@@ -338,4 +341,43 @@ fn nothing_is_looked_through_when_nothing_can_have_become_stale() {
         looks > before.0 && deleted > before.1,
         "{looks} looks, {deleted} deleted"
     );
+}
+
+#[test]
+fn an_answer_that_an_endpoint_owes_when_it_leaves_arrives() {
+    let stage = Stage::set();
+    let ip = address::cluster_ip(1, lab_family(Family::V4));
+    stage.begin([apply(service("ns/slow", &ip.to_string(), "u/UDP:80"))]);
+    let endpoint = |pod: &str| {
+        let address = stage.ip(pod, Family::V4).to_string();
+        apply_slice(slice("ns/slow-1", "slow", "u/UDP:9090", &[&address]))
+    };
+    let socket = |member: &str, port: u16| {
+        let socket = stage.lab.member(member).unwrap().namespace.enter(|| {
+            let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            socket
+        });
+        socket.unwrap()
+    };
+    let (client, server) = (socket("x", 0), socket("a", 9090));
+    stage.send([endpoint("a")]);
+    let mut buffer = [0; 8];
+    let mut from = None;
+    wait(|| {
+        client.send_to(b"request", (ip, 80)).unwrap();
+        from = server.recv_from(&mut buffer).ok();
+        from.map(drop).ok_or_else(|| "no request arrived".to_owned())
+    });
+    let deleted = || stage.looks(Family::V4);
+    let (before, _) = deleted();
+    stage.send([endpoint("c")]);
+    wait(|| match deleted() {
+        (looks, _) if looks > before => Ok(()),
+        _ => Err("nobody looked".to_owned()),
+    });
+    let (_, client_of_server) = from.unwrap();
+    server.send_to(b"answer", client_of_server).unwrap();
+    let (length, answering) = client.recv_from(&mut buffer).unwrap();
+    assert_eq!((&buffer[..length], answering), (&b"answer"[..], (ip, 80).into()));
 }

@@ -280,7 +280,7 @@ pub(super) fn by(pod: &str) -> impl Fn(&Outcome) -> bool {
 }
 
 /// Tries until it is so, for ten seconds.
-pub(super) fn wait(so: impl Fn() -> Result<(), String>) {
+pub(super) fn wait(mut so: impl FnMut() -> Result<(), String>) {
     let deadline = Instant::now() + PATIENCE;
     while let Err(why) = so() {
         assert!(Instant::now() < deadline, "{why}");

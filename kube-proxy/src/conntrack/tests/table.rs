@@ -52,6 +52,8 @@ pub(super) fn inject(namespace: &Namespace, entries: impl IntoIterator<Item = Tr
                 if entry.zone > 0 {
                     message.bytes(18, &entry.zone.to_be_bytes());
                 }
+                // Confirmed, and with an answer.
+                message.be32(3, 1 << 3 | 1 << 1);
                 message.be32(7, 600);
                 end(&mut bytes, start);
             }
@@ -110,6 +112,7 @@ fn text(flow: &Flow) -> String {
         asked,
         answering,
         zoned,
+        answered: _,
     } = flow;
     let zoned = if *zoned { " zoned" } else { "" };
     if asked == answering {

@@ -55,6 +55,7 @@ mod look;
 mod message;
 mod others;
 mod plan;
+mod route;
 mod steps;
 mod sysctl;
 #[cfg(test)]
@@ -68,7 +69,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use self::apply::Thing;
-pub use self::cleanup::remove_all;
+pub(super) use self::cleanup::{keep_connections, remove_device, remove_servers, retire_device};
 pub use self::config::Config;
 use self::desired::{Desired, Moved};
 pub(crate) use self::device::index;
@@ -77,6 +78,7 @@ use self::entry::{At, Scheduler};
 use self::kernel::Kernel;
 use self::leaving::Leaving;
 use self::others::Others;
+pub(super) use self::sysctl::let_connections_live;
 pub use self::sysctl::prepare;
 use super::listing::{Difference, Listing};
 use super::nftables::{self, Nftables};

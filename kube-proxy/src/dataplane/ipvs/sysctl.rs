@@ -25,6 +25,18 @@ const STRICT_ARP: [(&str, u64); 2] = [
     ("net/ipv4/conf/all/arp_announce", 2),
 ];
 
+/// Lets IPVS remember connections whose virtual server goes: as it forgets them, it deletes what conntrack holds of them,
+/// which another mode goes on with. A kernel without IPVS has nothing to set.
+pub(in crate::dataplane) fn let_connections_live() {
+    let (name, value) = ("net/ipv4/vs/expire_nodest_conn", 0);
+    match sysctl::set(name, value) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            warn!(sysctl = name, value, %err, "Cannot set a sysctl without which connections through IPVS end");
+        }
+        _ => {}
+    }
+}
+
 /// Makes the settings before there is a proxy. IPVS is asked for first: its settings are there once its module is.
 ///
 /// # Errors

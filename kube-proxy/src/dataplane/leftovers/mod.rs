@@ -8,7 +8,7 @@
 //!
 //! What a mode leaves is in the list of [`CLEANERS`], one line each. The iptables mode has two places to live in, the
 //! tables of either variant of its programs, and leaves one when the node changes to the other. Established connections go on, since how
-//! they are translated is in conntrack, not in rules; all but those through IPVS, which end with their virtual server.
+//! they are translated is in conntrack, not in rules; those through IPVS are entered there (`ipvs/cleanup.rs`).
 
 pub(super) mod chains;
 pub(super) mod ipsets;
@@ -17,7 +17,7 @@ mod tests;
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::chains::Which;
 use super::iptables::Variant;
@@ -29,6 +29,8 @@ use crate::node::privileges::{self, Capabilities};
 /// The pauses between attempts to remove what resists.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// The longest pause while nothing is waited for but an end of connections.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Removes one kind of leftovers.
 struct Cleaner {
@@ -44,6 +46,8 @@ struct Cleaner {
 #[derive(Clone, Copy, Debug, Default)]
 struct Stays {
     mode: Option<Mode>,
+    /// A second has passed at least since it was tried for the first time.
+    again: bool,
     /// Where the iptables mode has its chains, for IPv4 and IPv6.
     variants: [Option<Variant>; 2],
 }
@@ -58,11 +62,16 @@ impl Stays {
 
 /// All that kube-proxies leave.
 const CLEANERS: &[Cleaner] = &[
-    // Before the tables, which tell what it has to remove.
+    // Before the device and the tables, which tell what it has to remove.
     Cleaner {
         what: "virtual servers of IPVS",
         used_by: &[Mode::Ipvs],
-        remove: |_| Ok(ipvs::remove_all()?),
+        remove: |_| Ok(ipvs::remove_servers()?),
+    },
+    Cleaner {
+        what: "kube-ipvs0 with its addresses",
+        used_by: &[Mode::Ipvs],
+        remove: remove_device,
     },
     Cleaner {
         what: "the nftables tables kube-proxy",
@@ -123,12 +132,28 @@ pub(super) struct Removed {
     pub(super) in_use: Vec<String>,
 }
 
+fn remove_device(stays: &Stays) -> Result<(), LeftoverError> {
+    if stays.mode.is_none() {
+        return Ok(ipvs::remove_device()?);
+    }
+    match ipvs::retire_device(stays.again)? {
+        0 => Ok(()),
+        addresses => Err(LeftoverError::InUse { addresses }),
+    }
+}
+
 /// Why something is left.
 #[derive(Debug, thiserror::Error)]
 pub enum LeftoverError {
     /// The kernel or a program refuses.
     #[error(transparent)]
     Refused(#[from] CommitError),
+    /// Somebody needs it who has to be waited for.
+    #[error("{addresses} of its addresses are the source of connections that processes of this node have")]
+    InUse {
+        /// How many addresses.
+        addresses: usize,
+    },
     /// There is no program that could remove it.
     #[error(
         "the tables {} of {family} hold rules of kube-proxy's, in force beside those of this one, and there is no \
@@ -157,6 +182,16 @@ pub enum LeftoverError {
     },
 }
 
+impl LeftoverError {
+    /// There is hope.
+    fn passes(&self) -> bool {
+        matches!(
+            self,
+            Self::InUse { .. } | Self::Refused(CommitError::Refused { .. })
+        )
+    }
+}
+
 /// Removes everything that any kube-proxy left.
 ///
 /// # Errors
@@ -181,6 +216,12 @@ pub fn remover(mode: Mode) -> Remover {
         if let Err(err) = privileges::give_up_all_but(Capabilities::of_cleanup()) {
             warn!(%err, "The thread that removes what other modes left keeps its capabilities");
         }
+        if mode != Mode::Ipvs
+            && let Err(err) = ipvs::keep_connections()
+        {
+            // Tried again before they end.
+            debug!(%err, "Connections through IPVS cannot go on without it yet");
+        }
         if let Ok(variants) = begun.recv() {
             remove_others(mode, variants);
         }
@@ -204,14 +245,16 @@ fn remove_others(mode: Mode, variants: [Option<Variant>; 2]) {
 }
 
 fn persist(cleaners: &[Cleaner], mode: Mode, variants: [Option<Variant>; 2], mut wait: impl FnMut(Duration)) {
-    let stays = Stays {
+    let mut stays = Stays {
         mode: Some(mode),
+        again: false,
         variants,
     };
     let others = cleaners.iter().filter(|cleaner| !cleaner.used_by.contains(&mode));
     let mut left: Vec<&Cleaner> = others.collect();
     let mut pause = None;
     loop {
+        let mut longest = LONGEST_WAIT;
         left.retain(|cleaner| match (cleaner.remove)(&stays) {
             Ok(()) => {
                 if pause.is_some() {
@@ -220,18 +263,24 @@ fn persist(cleaners: &[Cleaner], mode: Mode, variants: [Option<Variant>; 2], mut
                 false
             }
             Err(err) => {
-                if pause.is_none() {
+                if let (None, LeftoverError::InUse { .. }) = (pause, &err) {
+                    info!(reason = %err, "What another mode left stays for a while: {}", cleaner.what);
+                } else if pause.is_none() {
                     warn!(%err, "What another mode left is still there: {}", cleaner.what);
                 }
-                matches!(err, LeftoverError::Refused(CommitError::Refused { .. }))
+                if !matches!(err, LeftoverError::InUse { .. }) {
+                    longest = LONGEST_PAUSE;
+                }
+                err.passes()
             }
         });
         if left.is_empty() {
             return;
         }
-        let next = pause.map_or(FIRST_PAUSE, |pause: Duration| (pause * 2).min(LONGEST_PAUSE));
+        let next = pause.map_or(FIRST_PAUSE, |pause: Duration| (pause * 2).min(longest));
         wait(next);
         pause = Some(next);
+        stays.again = true;
     }
 }
 

@@ -71,8 +71,9 @@ impl Numbers {
                 }
             }
         }
-        // Two that meant different things may mean one now: the later one stays.
-        let mut carried = HashMap::new();
+        // A client that asked while a table was replaced may have two entries, and two that meant different things
+        // may mean one now: the one that lasts longer stays.
+        let mut carried: HashMap<_, Remembered> = HashMap::new();
         for element in &remembered {
             if let Some((client, number)) = client(element, family)
                 && let Some(&number) = now.get(&number)
@@ -83,7 +84,11 @@ impl Numbers {
                     timeout: element.timeout,
                     left: element.left,
                 };
-                carried.insert((client, number & GROUP_MASK), remembered);
+                let same = carried.entry((client, number & GROUP_MASK));
+                let same = same.or_insert_with(|| remembered.clone());
+                if same.left < remembered.left {
+                    *same = remembered;
+                }
             }
         }
         Ok(carried.into_values().collect())

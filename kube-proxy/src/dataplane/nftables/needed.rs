@@ -86,6 +86,10 @@ impl Rules<'_> {
     /// that one is gone. A number stands for the endpoint; between rules it is in the packet's priority,
     /// the one place where it is in nobody's way (only the way out looks at it, and `masquerading` clears
     /// it before). A number that went from one map to the next within a rule would make nft abort.
+    ///
+    /// Clients are looked up before anything is written about them: a transaction is in force before the kernel
+    /// has seen to each of its elements, and so long a rule finds those that were carried over, but adds another
+    /// element of the same key, in front of them, where it would renew them. That one has to say the same.
     fn remembered_endpoint(&self, reach: Reach, slot: Field, seconds: u32) -> Vec<Rule> {
         let (slots, endpoints) = match reach {
             Reach::Address => (Object::AffinitySlots, Object::AffinityEndpoints),
@@ -93,24 +97,23 @@ impl Rules<'_> {
         };
         let store = || vec![Expr::SetMeta(Meta::Priority, FIRST)];
         let choose = |comment| rule(comment, [self.in_slot(slot, slots), store()]);
+        let recall = || [self.find(Object::Affinity, Find::Load(FIRST)), store()].concat();
         let remember = |how| self.remember(Object::Affinity, how);
         let for_so_long = Remember::For(Duration::from_secs(seconds.into()));
-        let go = || rule("", [self.find(endpoints, Find::Load(FIRST)), vec![self.dnat()]]);
+        let go = || [self.find(endpoints, Find::Load(FIRST)), vec![self.dnat()]].concat();
         vec![
             choose("a random endpoint"),
             rule(
-                "for a client without one, else the pause counts anew",
-                [remember(for_so_long)],
+                "the endpoint of this client, whose pause counts anew",
+                [recall(), remember(for_so_long), go()],
             ),
-            rule(
-                "the endpoint of this client",
-                [self.find(Object::Affinity, Find::Load(FIRST)), store()],
-            ),
-            go(),
+            rule("for a client without one", [remember(for_so_long)]),
+            rule("what another packet of it got first", [recall()]),
+            rule("", [go()]),
             rule("it is gone: another one", [remember(Remember::NoLonger)]),
             choose(""),
             rule("", [remember(for_so_long)]),
-            go(),
+            rule("", [go()]),
         ]
     }
 

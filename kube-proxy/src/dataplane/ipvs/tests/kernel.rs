@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use lab::net::Namespace;
 use lab::skip::{Skipped, skipped};
 
-use super::super::cleanup::remove_all;
+use super::super::cleanup::{remove_device, remove_servers};
 use super::super::kernel::Kernel;
 use super::super::message;
 use super::super::steps::Step;
@@ -285,7 +285,8 @@ fn session_affinity_and_node_ports_are_in_the_kernel_and_cleaning_up_leaves_what
 
     let others = [("TCP 192.168.0.2:30081", Step::NewServer(settings("rr", None)))];
     node.meddle(&others);
-    node.namespace.enter(remove_all).unwrap().unwrap();
+    node.namespace.enter(remove_servers).unwrap().unwrap();
+    node.namespace.enter(remove_device).unwrap().unwrap();
     assert_eq!(
         node.held(),
         (vec!["TCP 192.168.0.2:30081 rr:".to_owned()], BTreeSet::new())

@@ -149,6 +149,62 @@ fn a_client_has_one_endpoint_at_all_addresses_of_a_service_port_and_keeps_it_ove
     }
 }
 
+/// The kernel puts a transaction in force before it has seen to each of its elements.
+#[test]
+fn a_client_that_asks_while_a_large_table_is_replaced_keeps_its_endpoint() {
+    let mut proxied = Proxied::new();
+    let web = sticky(&proxied, &ALL, Some(600));
+    let others: Vec<ServiceView> = (0..OTHERS).map(another_service).collect();
+    let start = |proxied: &mut Proxied| {
+        proxied.dataplane = Nftables::new(config());
+        for other in &others {
+            proxied.dataplane.update(&other.name, Some(other));
+        }
+        proxied.update(&web);
+    };
+    start(&mut proxied);
+    // They are known before the first successor reads what is remembered.
+    let tcp = probe::Protocol::Tcp;
+    let before = Family::ALL.map(|family| answering(&proxied, "client", (family, tcp), "virtual-ip", 1));
+    let from = &proxied.lab.member("client").unwrap().namespace;
+    let asking = Family::ALL.map(|family| {
+        let request = probe::Request {
+            // A packet that is under way in the old rules may be lost; TCP sends it again.
+            protocol: tcp,
+            to: SocketAddr::new(virtual_ip(family), 80),
+            timeout: Duration::from_secs(10),
+        };
+        probe::Steady::start(from, request, Duration::ZERO)
+    });
+    for _ in 0..8 {
+        start(&mut proxied);
+    }
+    for (steady, before) in asking.into_iter().zip(before) {
+        let report = steady.stop_after(1).unwrap();
+        assert_eq!(report.failures, []);
+        assert_eq!(
+            report.shares.by_server.into_keys().collect::<BTreeSet<_>>(),
+            before
+        );
+    }
+}
+
+/// How many Services make a table large: so many that the kernel takes some milliseconds for it.
+const OTHERS: u8 = 200;
+
+/// A Service with many endpoints, none of which is there.
+fn another_service(number: u8) -> ServiceView {
+    let at = |service: u8, pod: u8| format!("10.244.{service}.{pod}:8080");
+    let endpoints: Vec<String> = (0..50).map(|pod| at(number, pod)).collect();
+    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    let ip = IpAddr::from([10, 96, 1, number]);
+    let address = service_address(AddressKind::ClusterIp, ip, 80, OFF_CLUSTER);
+    view(
+        &format!("other-{number}"),
+        [port(Family::V4, &endpoints, &[address])],
+    )
+}
+
 #[test]
 fn what_is_left_of_the_timeout_is_carried_over_a_restart() {
     let mut proxied = Proxied::new();
@@ -208,4 +264,39 @@ fn what_session_affinity_does_to_a_packet_does_not_leave_the_node() {
         .unwrap();
     assert!(listed.contains("!= none counter packets 0 "), "{listed}");
     assert_eq!(listed.matches("counter packets 0 ").count(), 1, "{listed}");
+}
+
+/// Two entries of a client mean the same where it asked while a table was replaced.
+#[test]
+fn of_two_entries_of_a_client_the_one_that_lasts_longer_is_carried_over() {
+    let mut node = Node::new(config());
+    let web = ServicePortView {
+        affinity: Some(600),
+        ..port(Family::V4, &["10.244.1.11:8080"], &[cluster_ip("10.96.0.1", 80)])
+    };
+    let web = view("web", [web]);
+    node.update(&web);
+    node.commit();
+    let listed = node.nft(&["list", "map", "ip", "kube-proxy", "affinity-endpoints"]);
+    let (_, number) = listed.split_once("10.96.0.1 . tcp . 80 . ").unwrap();
+    let (number, _) = number.split_once(' ').unwrap();
+    let (group, _) = number.split_once(':').unwrap();
+    let twins: Vec<String> = (1..=16)
+        .flat_map(|client| {
+            [(group, number, "5m"), ("8001", "8001:1", "9m")].map(|(group, number, left)| {
+                format!("{group}:0 . 10.0.0.{client} timeout 10m expires {left} : {number}")
+            })
+        })
+        .collect();
+    node.nft(&[&format!(
+        "add element ip kube-proxy affinity-endpoints {{ 10.96.0.1 . tcp . 80 . 8001:1 : 10.244.1.11 . 8080 }}; \
+         add element ip kube-proxy affinity {{ {} }}",
+        twins.join(", ")
+    )]);
+    node.dataplane = Nftables::new(config());
+    node.update(&web);
+    node.commit();
+    let listed = node.nft(&["list", "map", "ip", "kube-proxy", "affinity"]);
+    assert_eq!(listed.matches("expires 8m5").count(), 16, "{listed}");
+    assert_eq!(listed.matches("expires").count(), 16, "{listed}");
 }

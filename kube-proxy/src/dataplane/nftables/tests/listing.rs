@@ -128,7 +128,7 @@ fn what_is_in_force_does_not_differ_from_the_plan() {
          meta l4proto . th dport @localhost-nodeports ip saddr set 192.168.50.11",
         "ip6 kube-proxy chain endpoints-2-affinity-10800s-masquerade-host-outside: \
          update @affinity { meta priority & 0xffff0000 . ip6 saddr timeout 10800s : meta priority } \
-         comment \"for a client without one, else the pause counts anew\"",
+         comment \"for a client without one\"",
         "ip kube-proxy chain nat-prerouting: type nat hook prerouting priority -100",
     ] {
         assert!(all.iter().any(|there| there == line), "{line} is not in {all:#?}");
