@@ -1,7 +1,8 @@
 //! The metrics that kube-proxy exposes, by upstream's names where upstream has them. Those of its process are in
-//! `process`.
+//! `process`, those by Service in `services`.
 
 mod process;
+mod services;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -9,9 +10,6 @@ use prometheus::{
     Counter, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder, exponential_buckets,
 };
-
-use crate::dataplane::ReadConnections;
-use crate::model::object::ObjectName;
 
 /// All metrics, registered once; handles are cheap to use from any thread.
 #[derive(Debug)]
@@ -208,15 +206,6 @@ impl Metrics {
         }))
     }
 
-    /// Registers the connections of each ServicePort, which are read whenever somebody asks for the text.
-    ///
-    /// # Errors
-    /// When they are registered already.
-    pub fn read_connections(&self, read: ReadConnections) -> Result<(), prometheus::Error> {
-        let described = connections()?;
-        self.registry.register(Box::new(Connections { described, read }))
-    }
-
     /// The text of `/metrics`.
     ///
     /// # Errors
@@ -288,37 +277,6 @@ impl<R: Fn() -> Option<f64> + Send + Sync> Collector for ReadAtScrape<R> {
             }),
         };
         families.unwrap_or_default()
-    }
-}
-
-fn connections() -> Result<IntCounterVec, prometheus::Error> {
-    let opts = opts("service_connections_total", "Connections to each ServicePort");
-    IntCounterVec::new(opts, &["namespace", "service", "port", "protocol", "ip_family"])
-}
-
-/// The connections of ServicePorts.
-struct Connections {
-    /// Never counts; it knows how they are described.
-    described: IntCounterVec,
-    read: ReadConnections,
-}
-
-impl Collector for Connections {
-    fn desc(&self) -> Vec<&Desc> {
-        self.described.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let Ok(counters) = connections() else {
-            return Vec::new();
-        };
-        for count in (self.read)() {
-            let (protocol, family) = (count.protocol.to_string(), count.family.to_string());
-            let ObjectName { namespace, name } = &count.service;
-            let labels = [&**namespace, &**name, &*count.port_name, &protocol, &family];
-            counters.with_label_values(&labels).inc_by(count.count);
-        }
-        counters.collect()
     }
 }
 
@@ -450,6 +408,7 @@ mod tests {
                 .unwrap();
         }
         metrics.read_connections(Box::new(Vec::new)).unwrap();
+        metrics.read_bytes(Box::new(Vec::new)).unwrap();
         let dashboard = include_str!("../../deploy/grafana/kube-proxy.json");
         let words = dashboard.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
         let asked: BTreeSet<&str> = words.filter_map(|word| word.strip_prefix("kubeproxy_")).collect();

@@ -220,11 +220,13 @@ fn init_only_makes_the_settings_of_the_kernel_and_no_rules() {
         "--kubeconfig=/nowhere",
         "--conntrack-tcp-timeout-established=2h",
         "--conntrack-tcp-be-liberal",
+        "--conntrack-count-bytes",
     ];
     let output = run(&node.namespace, &arguments);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(setting("netfilter/nf_conntrack_tcp_timeout_established"), "7200");
     assert_eq!(setting("netfilter/nf_conntrack_tcp_be_liberal"), "1");
+    assert_eq!(setting("netfilter/nf_conntrack_acct"), "1");
     assert_eq!(
         setting("ipv4/conf/all/route_localnet"),
         "0",

@@ -10,6 +10,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+#[path = "program/bytes.rs"]
+mod bytes;
 #[path = "program/exposition.rs"]
 mod exposition;
 #[path = "other_kernel/in_ipvs_mode.rs"]

@@ -138,6 +138,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("conntrack-tcp-be-liberal", Bool, "false", Sets(&["/conntrack/tcpBeLiberal"]), "set nf_conntrack_tcp_be_liberal: take packets outside of the TCP window for valid"),
     flag("conntrack-udp-timeout", Duration, "0s", Sets(&["/conntrack/udpTimeout"]), "nf_conntrack_udp_timeout (0: leave it)"),
     flag("conntrack-udp-timeout-stream", Duration, "0s", Sets(&["/conntrack/udpStreamTimeout"]), "nf_conntrack_udp_timeout_stream (0: leave it)"),
+    flag("conntrack-count-bytes", Bool, "false", Sets(&["/conntrack/countBytes"]), "count the bytes of each ServicePort for the metrics: set nf_conntrack_acct, and listen for ended connections"),
     flag("profiling", Bool, "false", Sets(&["/enableProfiling"]), "let the metrics server change -v, at /debug/flags/v"),
     flag("show-hidden-metrics-for-version", Text, "", Sets(&["/showHiddenMetricsForVersion"]), "no effect: no metric is hidden; only 1.35 is allowed"),
     flag("logging-format", Text, "text", Overrides(&["/logging/format"]), "text or json"),

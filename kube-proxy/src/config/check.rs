@@ -374,5 +374,6 @@ fn conntrack(file: &KubeProxyConfiguration, problems: &mut Problems) -> Conntrac
         tcp_be_liberal: given.tcp_be_liberal.unwrap_or_default(),
         udp_timeout: period(given.udp_timeout, Duration::ZERO),
         udp_stream_timeout: period(given.udp_stream_timeout, Duration::ZERO),
+        count_bytes: given.count_bytes.unwrap_or_default(),
     }
 }

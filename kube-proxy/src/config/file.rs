@@ -132,6 +132,9 @@ pub(crate) struct Conntrack {
     pub(crate) tcp_be_liberal: Option<bool>,
     pub(crate) udp_timeout: Option<Period>,
     pub(crate) udp_stream_timeout: Option<Period>,
+    /// Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) count_bytes: Option<bool>,
 }
 
 /// A duration in Go's notation.

@@ -121,6 +121,8 @@ pub struct Conntrack {
     pub udp_timeout: Duration,
     /// `udpStreamTimeout`.
     pub udp_stream_timeout: Duration,
+    /// `countBytes`: count the bytes of each ServicePort; false leaves the kernel's accounting as it is.
+    pub count_bytes: bool,
 }
 
 /// A mode that this kube-proxy has.

@@ -198,5 +198,7 @@ fn conntrack(config: &Config) -> Conntrack {
         tcp_be_liberal: Some(conntrack.tcp_be_liberal),
         udp_timeout: period(conntrack.udp_timeout),
         udp_stream_timeout: period(conntrack.udp_stream_timeout),
+        // Upstream, which has no such field, warns about it.
+        count_bytes: conntrack.count_bytes.then_some(true),
     }
 }

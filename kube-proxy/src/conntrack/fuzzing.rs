@@ -1,6 +1,9 @@
 //! Tracked flows as fuzzing makes them.
 
+use std::hash::RandomState;
+
 use super::adopt::Tracked;
+use super::bytes::Counted;
 use super::netlink::Entry;
 use crate::model::object::Family;
 use crate::netlink::{attributes, messages};
@@ -11,9 +14,15 @@ const ORIGINAL: u16 = 1;
 /// Reads an entry, the body of a message.
 ///
 /// # Panics
-/// When the request that deletes it would not name its tuple.
+/// When the request that deletes it would not name its tuple, or when it is another one as soon as it is read again.
 pub(crate) fn read(body: &[u8]) {
     Tracked::read(body);
+    let keys = RandomState::new();
+    assert_eq!(
+        Counted::read(body, &keys),
+        Counted::read(body, &keys),
+        "the same entry, read again"
+    );
     let Some(entry) = Entry::read(body) else {
         return;
     };

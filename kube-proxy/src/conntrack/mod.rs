@@ -25,8 +25,12 @@
 //! The order matters. Deleting before the commit would let the next packet make the same entry again, by the old
 //! rules. And the books hold what a commit is about to bring before it does so, and each entry is judged by them at
 //! the moment when it is read: so a look that takes its time cuts no flow of rules that came after it was asked for.
+//!
+//! Where that is asked for, the bytes of each ServicePort are counted as well (`bytes`), on a thread and with books of their
+//! own.
 
 mod adopt;
+mod bytes;
 mod flows;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -41,6 +45,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use ipnet::IpNet;
 
 pub(crate) use self::adopt::{adopt, sources};
+use self::bytes::Counting;
+pub use self::bytes::{ByteCount, ReadBytes};
 use self::flows::Flows;
 pub(crate) use self::netlink::load;
 use crate::metrics::Metrics;
@@ -52,6 +58,8 @@ use crate::node::addresses::LocalAddresses;
 #[derive(Debug, Default)]
 pub struct Conntrack {
     shared: Arc<Shared>,
+    /// Where bytes are counted.
+    counting: Option<Arc<Counting>>,
 }
 
 /// What the two threads share.
@@ -91,8 +99,29 @@ impl Conntrack {
         Ok(conntrack)
     }
 
+    /// Counts the bytes of each ServicePort from now on, on a thread of its own and for the network namespace of the thread
+    /// that calls this. Where the kernel does not let us, an error in the log says so. `by_ipvs`: IPVS redirects as well.
+    ///
+    /// # Errors
+    /// When there is no thread to be had, or they are counted already.
+    pub fn count_bytes(
+        &mut self,
+        metrics: &Metrics,
+        local: LocalAddresses,
+        by_ipvs: bool,
+    ) -> anyhow::Result<()> {
+        if let Some(counting) = Counting::start(local, by_ipvs)? {
+            metrics.read_bytes(counting.reader())?;
+            self.counting = Some(counting);
+        }
+        Ok(())
+    }
+
     /// Takes in what a Service will be with the next commit (`None`: gone).
     pub fn note(&self, service: &ObjectName, view: Option<&ServiceView>) {
+        if let Some(counting) = &self.counting {
+            counting.update(service, view);
+        }
         self.shared.lock().flows.note(service, view);
     }
 

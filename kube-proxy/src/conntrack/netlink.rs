@@ -34,6 +34,8 @@ pub(super) mod attribute {
     pub(in crate::conntrack) const NAT_SRC: u16 = 6;
     pub(in crate::conntrack) const TIMEOUT: u16 = 7;
     pub(in crate::conntrack) const MARK: u16 = 8;
+    pub(in crate::conntrack) const COUNTERS_ORIG: u16 = 9;
+    pub(in crate::conntrack) const COUNTERS_REPLY: u16 = 10;
     pub(in crate::conntrack) const ID: u16 = 12;
     pub(in crate::conntrack) const NAT_DST: u16 = 13;
     pub(in crate::conntrack) const ZONE: u16 = 18;
@@ -171,6 +173,9 @@ impl<'a> Entry<'a> {
         }
         let original = original?;
         let (asked, answering) = (Tuple::read(original)?, Tuple::read(reply?)?);
+        if asked.protocol == Protocol::Tcp {
+            return None;
+        }
         Some(Self {
             flow: Flow {
                 protocol: asked.protocol,

@@ -73,6 +73,8 @@ impl Listener {
 
 /// Nobody's port but the kernel's, which asks itself for nothing.
 pub(crate) const NOBODY: u32 = 0;
+/// No socket's port, and not the kernel's either: what happens by itself is heard as well.
+pub(crate) const NOT_EVEN_THE_KERNEL: u32 = u32::MAX;
 
 /// Whose messages a [`Listener`] does not hear.
 #[derive(Clone, Debug)]

@@ -43,6 +43,7 @@ fn conntrack_below(root: &Path, wanted: &Conntrack) {
         ("tcp_be_liberal", u64::from(wanted.tcp_be_liberal)),
         ("udp_timeout", seconds(wanted.udp_timeout)),
         ("udp_timeout_stream", seconds(wanted.udp_stream_timeout)),
+        ("acct", u64::from(wanted.count_bytes)),
     ];
     for (name, value) in settings.into_iter().filter(|(_, value)| *value > 0) {
         report(
@@ -124,6 +125,7 @@ mod tests {
             tcp_be_liberal: false,
             udp_timeout: Duration::from_millis(7900),
             udp_stream_timeout: Duration::ZERO,
+            count_bytes: false,
         }
     }
 
@@ -171,6 +173,7 @@ mod tests {
             ("tcp_timeout_close_wait", "60\n"),
             ("tcp_be_liberal", "1\n"),
             ("udp_timeout", "30\n"),
+            ("acct", "0\n"),
         ] {
             write(&format!("proc/sys/net/netfilter/nf_conntrack_{name}"), value);
         }
@@ -192,7 +195,13 @@ mod tests {
         assert_eq!(read("udp_timeout"), "7");
         assert_eq!(read("tcp_timeout_close_wait"), "60\n", "zero leaves it");
         assert_eq!(read("tcp_be_liberal"), "1\n", "it is never set to 0");
-        conntrack_below(root.path(), &conntrack(200_000, 0));
+        assert_eq!(read("acct"), "0\n");
+        let counting = Conntrack {
+            count_bytes: true,
+            ..conntrack(200_000, 0)
+        };
+        conntrack_below(root.path(), &counting);
+        assert_eq!(read("acct"), "1");
         assert_eq!(read("max"), "600000");
         assert_eq!(buckets().unwrap(), "150000");
     }

@@ -80,7 +80,10 @@ pub fn spawn(
         .spawn(move || {
             let ended = Conntrack::start(Arc::clone(&setup.metrics), setup.local_addresses.clone())
                 .context("cannot start the thread of conntrack")
-                .and_then(|conntrack| run(setup, changes, open, conntrack));
+                .and_then(|mut conntrack| {
+                    count_bytes(&mut conntrack, &setup)?;
+                    run(setup, changes, open, conntrack)
+                });
             // Nobody waits for it any more: the program is about to end.
             let _ = end.send(ended);
         })?;
@@ -89,6 +92,16 @@ pub fn spawn(
             .await
             .unwrap_or_else(|_| Err(anyhow::anyhow!("the proxy's thread is gone")))
     })
+}
+
+fn count_bytes(conntrack: &mut Conntrack, setup: &Setup) -> anyhow::Result<()> {
+    if !setup.config.conntrack.count_bytes {
+        return Ok(());
+    }
+    let by_ipvs = setup.config.mode == Mode::Ipvs;
+    conntrack
+        .count_bytes(&setup.metrics, setup.local_addresses.clone(), by_ipvs)
+        .context("cannot count bytes")
 }
 
 /// Runs until the channel is closed.

@@ -39,6 +39,8 @@ pub struct About {
     pub(super) levels: Option<Levels>,
     /// For `/status`.
     pub(super) status: Arc<Status>,
+    /// Some metrics are long lists of the kernel's.
+    pub(super) lists_kernel: bool,
 }
 
 impl About {
@@ -58,6 +60,7 @@ impl About {
             started: Timestamp::now(),
             levels,
             status,
+            lists_kernel: config.count_connections || config.conntrack.count_bytes,
         }
     }
 }
@@ -72,6 +75,11 @@ pub(super) struct MetricsPages {
 }
 
 impl MetricsPages {
+    #[cfg(test)]
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     pub(super) fn new(metrics: Arc<Metrics>, about: About) -> Self {
         Self {
             metrics,
@@ -203,6 +211,10 @@ impl MetricsPages {
 }
 
 impl Pages for MetricsPages {
+    fn takes_time(&self, path: &str) -> bool {
+        path == "/metrics" && self.about.lists_kernel
+    }
+
     fn page(&self, asked: &Asked<'_>) -> Page {
         match (asked.path, &self.about.levels) {
             ("/metrics", _) => match self.metrics.text() {

@@ -277,7 +277,7 @@ async fn answer(
     }
     let service = service_fn(move |request| {
         let pages = Arc::clone(&pages);
-        async move { Ok::<_, Infallible>(pages::answer(&*pages, request).await) }
+        async move { Ok::<_, Infallible>(pages::answer(pages, request).await) }
     });
     let connection = http1::Builder::new()
         .title_case_headers(true)

@@ -27,6 +27,11 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 pub(super) trait Pages: Send + Sync {
     /// The answer to a request, whatever its method unless that matters.
     fn page(&self, asked: &Asked<'_>) -> Page;
+
+    /// Whether the answer at this path takes so long that nothing else may wait for it.
+    fn takes_time(&self, _path: &str) -> bool {
+        false
+    }
 }
 
 /// A request.
@@ -42,7 +47,7 @@ pub(super) struct Asked<'a> {
 }
 
 /// Answers a request.
-pub(super) async fn answer(pages: &dyn Pages, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(super) async fn answer(pages: Arc<dyn Pages>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let body = match head.method {
         Method::PUT => Limited::new(body, LONGEST_BODY)
@@ -51,7 +56,8 @@ pub(super) async fn answer(pages: &dyn Pages, request: Request<Incoming>) -> Res
             .map(|body| body.to_bytes()),
         _ => Ok(Bytes::new()),
     };
-    let page = match &body {
+    let takes_time = pages.takes_time(head.uri.path());
+    let make = move || match &body {
         Ok(body) => pages.page(&Asked {
             method: &head.method,
             path: head.uri.path(),
@@ -64,6 +70,12 @@ pub(super) async fn answer(pages: &dyn Pages, request: Request<Incoming>) -> Res
             body,
         }),
         Err(error) => Page::plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
+    };
+    let page = if takes_time {
+        let made = tokio::task::spawn_blocking(make).await;
+        made.unwrap_or_else(|error| Page::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
+    } else {
+        make()
     };
     let mut response = Response::new(Full::new(Bytes::from(page.body)));
     *response.status_mut() = page.status;

@@ -58,8 +58,34 @@ fn metrics_pages(line: &str) -> Arc<MetricsPages> {
         started: "2026-11-22T23:20:03Z".parse().unwrap(),
         levels: loaded.config.profiling.then_some(levels),
         status,
+        lists_kernel: loaded.config.conntrack.count_bytes,
     };
     Arc::new(MetricsPages::new(metrics(), about))
+}
+
+#[tokio::test]
+async fn nobody_waits_while_the_metrics_list_what_the_kernel_holds() {
+    let pages = metrics_pages("--conntrack-count-bytes");
+    let (listed, waiting) = std::sync::mpsc::channel::<()>();
+    let waiting = Mutex::new(waiting);
+    let list = move || {
+        let patience = Duration::from_secs(60);
+        waiting.lock().unwrap().recv_timeout(patience).unwrap();
+        Vec::new()
+    };
+    pages.metrics().read_bytes(Box::new(list)).unwrap();
+    let scrape = tokio::spawn(ask(Arc::<MetricsPages>::clone(&pages), "/metrics"));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let (head, _) = ask(pages, "/proxyMode").await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    listed.send(()).unwrap();
+    let (head, body) = scrape.await.unwrap();
+    assert!(
+        head.starts_with("http/1.1 200") && body.contains("process_"),
+        "{head}"
+    );
 }
 
 #[tokio::test]

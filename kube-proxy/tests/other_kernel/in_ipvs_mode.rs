@@ -7,6 +7,7 @@ use std::process::Command;
 use lab::kernel::round::Other;
 use lab::net::Namespace;
 
+use crate::bytes;
 use crate::machine::{Manifests, service};
 use crate::metrics;
 use crate::running::{PROGRAM, Proxy};
@@ -15,6 +16,9 @@ use crate::running::{PROGRAM, Proxy};
 pub(crate) const ALL: &[Other] = &[
     ("program::metrics-and-health::ipvs", || {
         metrics::are_as_upstreams("ipvs");
+    }),
+    ("program::bytes-by-service-port::ipvs", || {
+        bytes::are_counted("ipvs");
     }),
     ("program::init-only::ipvs", init_only),
     ("program::cleanup-after-a-crash::ipvs", cleanup),

@@ -5,6 +5,8 @@
 
 mod about;
 mod api_server;
+mod bytes;
+mod bytes_cost;
 mod connections;
 mod continuity;
 mod documents;

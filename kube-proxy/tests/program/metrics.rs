@@ -85,6 +85,7 @@ const TABLE: &[(&str, Kind, &[&str], When)] = &[
     ("kubeproxy_manifests_broken", Gauge, &[], Always),
     ("kubeproxy_drift_total", Counter, &[], Always),
     ("kubeproxy_service_connections_total", Counter, &["ip_family", "namespace", "port", "protocol", "service"], Sometimes),
+    ("kubeproxy_service_bytes_total", Counter, &["direction", "ip_family", "namespace", "port", "protocol", "service"], Always),
 ];
 
 fn bounds(kind: Kind) -> BTreeSet<String> {
@@ -161,7 +162,11 @@ pub(crate) fn are_as_upstreams(mode: &'static str) {
     let manifests = Manifests::new(&[web.clone(), elsewhere("3", "2020-01-01T00:00:00Z")]);
     let proxy = Proxy::start(
         &namespace,
-        &[&format!("--proxy-mode={mode}"), &manifests.argument],
+        &[
+            &format!("--proxy-mode={mode}"),
+            "--conntrack-count-bytes",
+            &manifests.argument,
+        ],
     );
     proxy.says("SyncProxyRules complete for the first time");
     manifests.write(&[web, elsewhere("4", &Timestamp::now().to_string())]);

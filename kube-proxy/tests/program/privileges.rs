@@ -73,9 +73,14 @@ fn once_initialised_it_keeps_what_its_mode_needs_and_works_with_that() {
         let manifests = Manifests::plain();
         let mode_flag = format!("--proxy-mode={mode}");
         let metrics = format!("--metrics-bind-address=127.0.0.1:{port}");
-        let proxy = Proxy::start(&namespace, &[&mode_flag, &metrics, &manifests.argument]);
+        let bytes = "--conntrack-count-bytes";
+        let proxy = Proxy::start(&namespace, &[&mode_flag, &metrics, bytes, &manifests.argument]);
         proxy.says(IN_FORCE);
         keeps(&proxy, kept);
+        assert!(
+            proxy.get(port, "/metrics").contains("service_bytes_total{"),
+            "{mode}"
+        );
         // What comes after it was initialised works: other rules, a socket on the configured port.
         manifests.write(&[service("web", "10.96.0.11", 30081, &["10.244.0.10"])]);
         match (mode, legacy) {
@@ -125,18 +130,15 @@ fn after_init_only_another_user_than_root_needs_cap_net_admin_alone() {
     fs::copy(PROGRAM, &program).unwrap();
     let manifests = Manifests::plain();
     manifests.open_to_all();
-    // The one setting that a network namespace other than the first may not make.
-    let settings = "--conntrack-max-per-core=0";
-    let init = Proxy::start(
-        &namespace,
-        &[
-            "--init-only",
-            settings,
-            "--proxy-mode=nftables",
-            &manifests.argument,
-        ],
-    )
-    .ends();
+    let arguments = [
+        // The one setting that a network namespace other than the first may not make.
+        "--conntrack-max-per-core=0",
+        "--conntrack-count-bytes",
+        "--proxy-mode=nftables",
+        &manifests.argument,
+    ];
+    let init = [&["--init-only"], &arguments[..]].concat();
+    let init = Proxy::start(&namespace, &init).ends();
     assert_eq!(init.0, Some(0), "{}", init.1);
 
     let mut command = namespace.command("setpriv");
@@ -152,21 +154,18 @@ fn after_init_only_another_user_than_root_needs_cap_net_admin_alone() {
         "--ambient-caps=-all,+net_admin",
     ]);
     command.arg(&program);
-    let proxy = Proxy::start_as(
-        &namespace,
-        command,
-        &[settings, "--proxy-mode=nftables", &manifests.argument],
-    );
+    let proxy = Proxy::start_as(&namespace, command, &arguments);
     proxy.programs("10.96.0.10");
     proxy.says(IN_FORCE);
     keeps(&proxy, NET_ADMIN);
+    assert!(proxy.get(10249, "/metrics").contains("service_bytes_total{"));
     manifests.write(&[service("web", "10.96.0.11", 30081, &["10.244.0.10"])]);
     manifests.open_to_all();
     proxy.programs("10.96.0.11");
     assert!(proxy.get(10256, "/livez").starts_with("HTTP/1.1 200"));
     let log = proxy.log();
     assert!(
-        !log.contains("could not be made") && !log.contains("Cannot"),
+        !log.contains("could not be made") && !log.contains("Cannot") && !log.contains("not counted"),
         "{log}"
     );
     // It needs no programs, and it says what it lacks where it lacks something.

@@ -27,7 +27,13 @@ fn setting(namespace: &Namespace, name: &str) -> String {
 #[test]
 fn settings_that_cannot_be_made_are_named_and_cost_nothing_else() {
     for (mode, named) in [
-        ("nftables", &["nf_conntrack_udp_timeout\" value=77"][..]),
+        (
+            "nftables",
+            &[
+                "nf_conntrack_udp_timeout\" value=77",
+                "nf_conntrack_acct\" value=1",
+            ][..],
+        ),
         (
             "iptables",
             &["nf_conntrack_udp_timeout\" value=77", "route_localnet"],
@@ -42,6 +48,7 @@ fn settings_that_cannot_be_made_are_named_and_cost_nothing_else() {
                 &format!("--proxy-mode={mode}"),
                 "--conntrack-max-per-core=0",
                 "--conntrack-udp-timeout=77s",
+                "--conntrack-count-bytes",
                 &manifests.argument,
             ],
         );
@@ -70,12 +77,14 @@ fn what_init_only_made_is_not_made_again_where_it_could_not_be() {
             &*mode,
             "--conntrack-max-per-core=0",
             "--conntrack-udp-timeout=77s",
+            "--conntrack-count-bytes",
             &manifests.argument,
         ];
         let init = [&["--init-only"], &arguments[..]].concat();
         let (code, log) = Proxy::start(&namespace, &init).ends();
         assert_eq!(code, Some(0), "{log}");
         assert_eq!(setting(&namespace, "netfilter/nf_conntrack_udp_timeout"), "77");
+        assert_eq!(setting(&namespace, "netfilter/nf_conntrack_acct"), "1");
         let proxy = Proxy::start_as(&namespace, where_settings_are_read_only(&namespace), &arguments);
         proxy.says(IN_FORCE);
         let log = proxy.log();

@@ -118,6 +118,7 @@ fn every_flag_of_upstream_is_known_with_its_default_and_the_fields_that_it_sets(
     assert_eq!(
         added,
         [
+            "conntrack-count-bytes",
             "help",
             "manifests",
             "nftables-count-connections",

@@ -37,6 +37,7 @@ fn no_flags_at_all_mean_upstreams_defaults() {
             tcp_be_liberal: false,
             udp_timeout: Duration::ZERO,
             udp_stream_timeout: Duration::ZERO,
+            count_bytes: false,
         },
         logging: Logging::default(),
     };

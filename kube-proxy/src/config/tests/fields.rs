@@ -120,6 +120,7 @@ fn every_field_is_known_with_its_default_written_out() {
         assert_eq!(loaded.config, plain.config, "{pointer}");
     }
     let known = |field: &str| of_file(field, "").unwrap().notes;
+    assert!(known("conntrack: {countBytes: true}").is_empty(), "ours");
     assert!(known("windowsRunAsService: true").is_empty());
     assert!(known("featureGates: {}").is_empty());
     assert!(known("portRange: 1-2").is_empty(), "no use on Linux, and no harm");

@@ -50,6 +50,7 @@ fn a_value_has_the_same_effect_from_a_flag_and_from_a_file() {
             "--nftables-count-connections",
             "nftables: {countConnections: true}",
         ),
+        ("--conntrack-count-bytes", "conntrack: {countBytes: true}"),
     ];
     for (line, body) in table {
         let (flags, file) = (of_flags(line).unwrap(), of_file(body, "").unwrap());

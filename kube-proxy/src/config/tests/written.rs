@@ -38,7 +38,7 @@ fn the_complete_file_is_read_as_what_it_was_written_from() {
             "",
         ),
         (
-            "conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, udpTimeout: 1m30s}\noomScoreAdj: 0",
+            "conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, udpTimeout: 1m30s, countBytes: true}\noomScoreAdj: 0",
             "",
         ),
         (

@@ -1,6 +1,7 @@
 //! Conntrack from the books to the kernel's table.
 
 mod adopted;
+mod bytes;
 mod due;
 mod looks;
 mod packets;

@@ -4,7 +4,7 @@
 //!
 //! An element that is replaced counts from zero: what it counted since the last look is lost. That happens when the
 //! number of a ServicePort's endpoints changes. Bytes are not to be had this way: the packets that follow the first are
-//! conntrack's, which does not look up anything.
+//! conntrack's, which does not look up anything; `conntrack/bytes` has them from there.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
