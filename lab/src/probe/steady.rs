@@ -94,13 +94,26 @@ impl Steady {
         Ok(())
     }
 
+    /// Has it stop after this many more requests. Does not wait for that.
+    pub fn end_after(&self, more: usize) {
+        let most = self.control.made.load(Ordering::Relaxed) + more;
+        self.control.most.store(most, Ordering::Relaxed);
+    }
+
     /// Stops after this many more requests, and reports.
     ///
     /// # Errors
     /// When requests could not be made at all.
-    pub fn stop_after(mut self, more: usize) -> io::Result<SteadyReport> {
-        let most = self.control.made.load(Ordering::Relaxed) + more;
-        self.control.most.store(most, Ordering::Relaxed);
+    pub fn stop_after(self, more: usize) -> io::Result<SteadyReport> {
+        self.end_after(more);
+        self.report()
+    }
+
+    /// Waits for the end that [`Steady::end_after`] set, and reports.
+    ///
+    /// # Errors
+    /// When requests could not be made at all.
+    pub fn report(mut self) -> io::Result<SteadyReport> {
         let Some(thread) = self.thread.take() else {
             return Ok(SteadyReport::default());
         };

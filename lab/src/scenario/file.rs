@@ -165,6 +165,9 @@ pub struct Flow {
     /// A steady flow makes all its requests from one port, and one server must answer them all.
     #[serde(default)]
     pub from_one_port: bool,
+    /// Seconds between the requests of a steady flow; a thousandth unless given.
+    #[serde(default)]
+    pub pause: Option<f64>,
 }
 
 /// An endpoint of a slice.

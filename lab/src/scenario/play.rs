@@ -195,7 +195,8 @@ impl Stage {
             } else {
                 Steady::start
             };
-            let steady = start(&from.namespace, request(flow), FLOW_PAUSE);
+            let pause = flow.pause.map_or(FLOW_PAUSE, Duration::from_secs_f64);
+            let steady = start(&from.namespace, request(flow), pause);
             self.steady.insert(name.clone(), steady);
         }
         for name in &step.let_go {
@@ -224,6 +225,12 @@ impl Stage {
         }
         for (name, expected) in &step.moved {
             self.moved(name, expected)?;
+        }
+        // All at the same time, since each goes on for a while.
+        for name in &step.unfailing {
+            let steady = self.steady.get(name);
+            let steady = steady.with_context(|| format!("{name} does not flow"))?;
+            steady.end_after(FLOW_REQUESTS);
         }
         for name in &step.unfailing {
             self.unfailing(name)?;
@@ -337,7 +344,7 @@ impl Stage {
             .steady
             .remove(name)
             .with_context(|| format!("{name} does not flow"))?;
-        let report = steady.stop_after(FLOW_REQUESTS)?;
+        let report = steady.report()?;
         let total = report.shares.answered() + report.shares.failed();
         let first: Vec<_> = report
             .failures
