@@ -22,6 +22,8 @@ const SENDER: u32 = 12;
 pub(crate) struct Listener {
     fd: Arc<OwnedFd>,
     buffer: Vec<u8>,
+    /// Somebody waits for what it hears.
+    awaited: bool,
 }
 
 impl Listener {
@@ -43,12 +45,19 @@ impl Listener {
         Ok(Self {
             fd: Arc::new(fd),
             buffer: vec![0; LONGEST],
+            awaited: false,
         })
     }
 
     /// Another descriptor of the socket, to wait for what it hears.
     pub(crate) fn descriptor(&self) -> std::io::Result<OwnedFd> {
         self.fd.try_clone()
+    }
+
+    /// The same, for the first who asks.
+    pub(crate) fn first_descriptor(&mut self) -> Option<std::io::Result<OwnedFd>> {
+        let is_first = !std::mem::replace(&mut self.awaited, true);
+        is_first.then(|| self.descriptor())
     }
 
     /// Lets others say whose messages are left out.

@@ -37,8 +37,6 @@ const SOME: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Others {
     listener: Option<Listener>,
-    /// Nobody has been given the listener's descriptor yet.
-    new: bool,
     pace: Pace,
     /// Looks that found something, since the last commit.
     pub(super) drift: u64,
@@ -100,7 +98,7 @@ impl Others {
         }
         let opened = kernel.device.port();
         match opened.and_then(|own| Listener::open(SockProtocol::NetlinkRoute, &GROUPS, own)) {
-            Ok(listener) => (self.listener, self.new) = (Some(listener), true),
+            Ok(listener) => self.listener = Some(listener),
             Err(err) => {
                 warn!(%err, "Cannot hear what others change on the device of IPVS; it is looked at instead");
             }
@@ -109,10 +107,7 @@ impl Others {
 
     /// A descriptor to wait for, if there is a new one.
     pub(super) fn descriptor(&mut self) -> Option<OwnedFd> {
-        if !std::mem::take(&mut self.new) {
-            return None;
-        }
-        let descriptor = self.listener.as_ref()?.descriptor();
+        let descriptor = self.listener.as_mut()?.first_descriptor()?;
         descriptor
             .inspect_err(|err| warn!(%err, "Cannot wait for what others change on the device of IPVS"))
             .ok()

@@ -65,8 +65,6 @@ pub(in crate::dataplane) enum Touch {
 #[derive(Debug, Default)]
 pub(in crate::dataplane) struct Others {
     listener: Option<Listener>,
-    /// Nobody has been given the listener's descriptor yet.
-    new: bool,
     /// What the transaction that is being heard does.
     touch: Touch,
     repairs: Repairs,
@@ -147,12 +145,12 @@ impl Others {
             return false;
         }
         match own.and_then(|own| Listener::open(SockProtocol::NetlinkNetFilter, &[GROUP], own)) {
-            Ok(listener) => (self.listener, self.new) = (Some(listener), true),
+            Ok(listener) => self.listener = Some(listener),
             Err(err) => {
                 warn!(%err, "Cannot hear what others change in nf_tables; it is noticed at the next change");
             }
         }
-        self.new
+        self.listener.is_some()
     }
 
     /// By which another socket can be left out.
@@ -162,10 +160,7 @@ impl Others {
 
     /// A descriptor to wait for, if there is a new one.
     pub(in crate::dataplane) fn descriptor(&mut self) -> Option<OwnedFd> {
-        if !std::mem::take(&mut self.new) {
-            return None;
-        }
-        let descriptor = self.listener.as_ref()?.descriptor();
+        let descriptor = self.listener.as_mut()?.first_descriptor()?;
         descriptor
             .inspect_err(|err| warn!(%err, "Cannot wait for what others change in nf_tables"))
             .ok()
