@@ -22,6 +22,7 @@ pub(crate) const ALL: &[Other] = &[
     }),
     ("program::init-only::ipvs", init_only),
     ("program::cleanup-after-a-crash::ipvs", cleanup),
+    ("program::plan-diff::ipvs", plan_diff),
 ];
 
 const IN_FORCE: &str = "SyncProxyRules complete for the first time";
@@ -135,4 +136,37 @@ fn cleanup() {
     // Nothing is left to be done.
     let log = run(namespace.command(PROGRAM), &["--cleanup"]);
     assert!(!log.contains("Removed"), "{log}");
+}
+
+/// `plan --diff` finds nothing where a proxy programmed all, and then what another hand did.
+fn plan_diff() {
+    let (namespace, manifests) = (Namespace::create("plan").unwrap(), Manifests::plain());
+    let arguments = ["--proxy-mode=ipvs", UNLIMITED, &manifests.argument];
+    let mut proxy = Proxy::start(&namespace, &arguments);
+    proxy.says(IN_FORCE);
+    proxy.process.kill().unwrap();
+    proxy.ends();
+    let differs = || {
+        let mut command = namespace.command(PROGRAM);
+        let output = command.args(["plan", "--diff"]).args(arguments).output().unwrap();
+        let printed = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&printed).into_owned(),
+        )
+    };
+    let (code, printed) = differs();
+    assert_eq!(code, Some(0), "{printed}");
+    let steps = "-e -t 10.96.0.10:80 -r 10.244.0.9:8080 -m -w 7\n-A -t 10.96.0.10:81 -s rr\n";
+    namespace
+        .run_with_input("ipvsadm", &["--restore"], steps)
+        .unwrap();
+    namespace
+        .run("ip", &["address", "add", "10.96.0.99", "dev", "kube-ipvs0"])
+        .unwrap();
+    let (code, printed) = differs();
+    assert_eq!(code, Some(1), "{printed}");
+    for named in ["10.244.0.9:8080", "10.96.0.10:81", "10.96.0.99"] {
+        assert!(printed.contains(named), "{named} is not in\n{printed}");
+    }
 }
