@@ -199,6 +199,10 @@ impl Stage {
             let steady = start(&from.namespace, request(flow), pause);
             self.steady.insert(name.clone(), steady);
         }
+        // What happens next must find them flowing: one from one port has its server by then.
+        for steady in step.steady.keys().filter_map(|name| self.steady.get(name)) {
+            steady.finish_one(FLOW_TIMEOUT * 2)?;
+        }
         for name in &step.let_go {
             let held = self.held.remove(name);
             ensure!(held.is_some(), "let-go: {name} is not held");
