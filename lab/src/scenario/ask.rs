@@ -24,14 +24,9 @@ pub(super) const SHORT: Duration = Duration::from_millis(500);
 /// Timeout of requests that should be answered: more than two retransmissions of a lost SYN.
 const LONG: Duration = Duration::from_secs(4);
 
-/// Requests for each expected server before the outcome counts. When one server more would still be in use, all
-/// of N servers' requests would miss it with a chance of (N/(N+1))^12N: one in some thousand at each place.
-const CONCLUSIVE: usize = 12;
 /// Requests for each expected server until one that did not answer is missing. That none of 24N comes to one of N
 /// servers has a chance of (1-1/N)^24N: one in many million.
 const PATIENT: usize = 24;
-/// The same for the second time.
-const CONFIRMING: usize = 4;
 /// Requests from which shares are judged; [`Uniformity`] says what they show.
 const SAMPLE: usize = 2000;
 
@@ -39,6 +34,17 @@ const SAMPLE: usize = 2000;
 /// When each of three is as likely as the others, forty miss one with a chance of one in some million.
 const PACED_STICKING: usize = 4;
 const PACED: usize = 40;
+
+/// Requests before the outcome counts, of N servers. When one server more is still in use, all of them miss
+/// it with a chance of (N/(N+1))^(14N+6), one in a million: a proxy that takes its time is asked hundreds of times.
+fn conclusive(servers: usize) -> usize {
+    14 * servers + 6
+}
+
+/// Requests for each expected server the second time.
+fn confirming(servers: usize) -> usize {
+    4 * servers
+}
 
 /// A request without a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,9 +116,9 @@ impl Question<'_> {
         }
         // A sample is conclusive by itself.
         let evenly = matches!(expected, Expectation::Evenly(_));
-        let each = if evenly { CONFIRMING } else { CONCLUSIVE };
+        let least = if evenly { confirming } else { conclusive };
         loop {
-            let tried = self.round(from, expected, each, SHORT);
+            let tried = self.round(from, expected, least, SHORT);
             if tried.is_ok() {
                 break;
             }
@@ -129,7 +135,7 @@ impl Question<'_> {
         if evenly {
             return self.sample(from, expected);
         }
-        let confirm = || self.round(from, expected, CONFIRMING, LONG);
+        let confirm = || self.round(from, expected, confirming, LONG);
         let mut again = confirm();
         // IPVS takes an endpoint's answer to a masqueraded connection for one to a request of this node's own, if that had
         // the port that masquerading chose. One in some thousand does not get through, and no two in a row.
@@ -165,11 +171,22 @@ impl Question<'_> {
         Ok(())
     }
 
-    /// So many requests for each expected server, and as many more as it takes until each of them has answered
+    /// At least so many requests, and as many more as it takes until each of them has answered
     /// (if each must); the first unexpected outcome ends it.
-    fn round(&self, from: &Member, expected: &Expectation, each: usize, timeout: Duration) -> Result<()> {
+    fn round(
+        &self,
+        from: &Member,
+        expected: &Expectation,
+        least: fn(usize) -> usize,
+        timeout: Duration,
+    ) -> Result<()> {
         let servers = expected.servers();
-        let least = (each * servers.len()).max(1);
+        // One refusal is like the other.
+        let least = if servers.is_empty() {
+            1
+        } else {
+            least(servers.len())
+        };
         let most = PATIENT * servers.len().max(1);
         let request = self.request(timeout);
         let admits = |outcome: &Outcome| expected.admits(outcome, |name| self.seen_as(name, from));
