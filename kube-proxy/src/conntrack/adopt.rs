@@ -166,7 +166,7 @@ impl Tracked {
     }
 
     /// It is over, and remembered for packets that stray. Who uses its port again begins anew.
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         let mut all = self.tcp();
         all.any(|(kind, value)| {
             kind == protoinfo::TCP_STATE && protoinfo::ENDED.iter().any(|ended| value == [*ended])

@@ -167,3 +167,27 @@ fn the_sources_of_connections_are_those_of_the_table() {
         found => Err(format!("{found:?}")),
     });
 }
+
+#[test]
+fn connections_that_have_ended_are_left_to_be_forgotten() {
+    let stage = Stage::set();
+    stage.begin([apply(everywhere())]);
+    stage.send(pods(&stage, "dns", &["a"]));
+    let over = over().find(|over| over.family == Family::V4).unwrap();
+    let to = SocketAddr::new(address::cluster_ip(1, over.lab_family), 80);
+    // By now all of it is in force.
+    stage.hold(over, "x", to, by("a"));
+    drop(stage.hold(TCP, "x", to, by("a")));
+    let ended = || {
+        let mut entries = tracked(&stage, to, Protocol::Tcp);
+        entries.retain(Tracked::has_ended);
+        entries
+    };
+    wait(|| match ended().len() {
+        1 => Ok(()),
+        _ => Err(format!("{:?}", tracked(&stage, to, Protocol::Tcp))),
+    });
+    give_to_ipvs(&stage, &ended()[0]);
+    assert_eq!(stage.node().enter(|| adopt(|_, _| true)).unwrap(), Ok(0));
+    assert_eq!(ended().len(), 1);
+}
