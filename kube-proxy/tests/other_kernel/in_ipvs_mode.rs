@@ -95,6 +95,11 @@ fn init_only() {
     for words in ["Set sysctl\" setting=\"/proc/sys/net/ipv4", "Cannot set a sysctl"] {
         assert!(!log.contains(words), "{words} is in\n{log}");
     }
+    drop(proxy);
+    // Another mode lets the connections of this one live.
+    let arguments = ["--init-only", "--proxy-mode=nftables", UNLIMITED];
+    run(namespace.command(PROGRAM), &arguments);
+    assert_eq!(setting(&namespace, "vs/expire_nodest_conn"), "0");
 }
 
 /// A crash leaves everything in force; `--cleanup` removes it, and nothing of others.

@@ -48,13 +48,18 @@ pub(super) fn steps(held: Option<&Held>, wanted: Option<&Server>, lacking: &[Sch
     }
     let none = BTreeMap::new();
     let held = held.map_or(&none, |held| &held.endpoints);
+    // What gets fewer connections waits until others get more.
+    let mut lowered = Vec::new();
     for (backend, weight) in &wanted.endpoints {
+        let step = Step::SetEndpoint(*backend, *weight);
         match held.get(backend) {
             None => steps.push(Step::NewEndpoint(*backend, *weight)),
-            Some(held) if held != weight => steps.push(Step::SetEndpoint(*backend, *weight)),
+            Some(held) if held < weight => steps.push(step),
+            Some(held) if held > weight => lowered.push(step),
             Some(_) => {}
         }
     }
+    steps.extend(lowered);
     for (backend, weight) in held {
         if !has(&wanted.endpoints, backend) && *weight != 0 {
             steps.push(Step::SetEndpoint(*backend, 0));

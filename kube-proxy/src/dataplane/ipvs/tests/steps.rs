@@ -73,6 +73,12 @@ fn only_what_differs_is_changed_and_what_comes_comes_first() {
             steps: &["set wrr", "=10.180.0.1 3"],
         },
         Case {
+            what: "the only one with a weight hands over to another one",
+            held: Some(held("wrr", &[(A, 1), (B, 0)])),
+            wanted: Some(server("wrr", &[(A, 0), (B, 2), (C, 0)])),
+            steps: &["=10.180.0.2 2", "+10.180.0.3 0", "=10.180.0.1 0"],
+        },
+        Case {
             what: "no longer wanted, and endpoints may have something to finish",
             held: Some(held("rr", &[(A, 1), (B, 0)])),
             wanted: None,
