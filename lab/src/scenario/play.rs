@@ -17,6 +17,7 @@ use super::expectation::Expectation;
 use super::file::{EndpointEntry, Flow, Scenario, Step};
 use super::names::Names;
 use super::object;
+use crate::kernel::init;
 use crate::net::Lab;
 use crate::probe::{Connection, Outcome, Request, Steady};
 use crate::proxy::KubeProxy;
@@ -26,8 +27,9 @@ pub(super) use nodes::running;
 
 /// Timeout of a request in a flow: long enough that only a lost packet or a refusal is a failure.
 const FLOW_TIMEOUT: Duration = Duration::from_secs(4);
-/// Pause between the requests of a steady flow.
+/// Pause between the requests of a steady flow, here and in a guest.
 const FLOW_PAUSE: Duration = Duration::from_millis(1);
+const FLOW_PAUSE_INSIDE: Duration = Duration::from_millis(10);
 /// Requests that a steady flow makes at least.
 const FLOW_REQUESTS: usize = 100;
 
@@ -195,7 +197,12 @@ impl Stage {
             } else {
                 Steady::start
             };
-            let pause = flow.pause.map_or(FLOW_PAUSE, Duration::from_secs_f64);
+            let usual = if init::is_inside() {
+                FLOW_PAUSE_INSIDE
+            } else {
+                FLOW_PAUSE
+            };
+            let pause = flow.pause.map_or(usual, Duration::from_secs_f64);
             let steady = start(&from.namespace, request(flow), pause);
             self.steady.insert(name.clone(), steady);
         }
