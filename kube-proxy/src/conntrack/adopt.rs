@@ -188,7 +188,7 @@ pub(super) fn write_tuple(
                 SocketAddr::V6(_) => [tuple::V6_SRC, tuple::V6_DST],
             };
             for (kind, end) in kinds.into_iter().zip(ends) {
-                write_ip(ip, kind, end.ip());
+                ip.ip(kind, end.ip());
             }
         });
         written.nested(tuple::PROTO, |proto| {
@@ -205,7 +205,7 @@ pub(super) fn write_nat(message: &mut Attributes<'_>, kind: u16, to: SocketAddr)
     message.nested(kind, |written| {
         let ips = if to.is_ipv4() { nat::V4 } else { nat::V6 };
         for kind in ips {
-            write_ip(written, kind, to.ip());
+            written.ip(kind, to.ip());
         }
         written.nested(nat::PROTO, |proto| {
             for kind in nat::PORT {
@@ -215,20 +215,13 @@ pub(super) fn write_nat(message: &mut Attributes<'_>, kind: u16, to: SocketAddr)
     });
 }
 
-fn write_ip(message: &mut Attributes<'_>, kind: u16, ip: IpAddr) {
-    match ip {
-        IpAddr::V4(ip) => message.bytes(kind, &ip.octets()),
-        IpAddr::V6(ip) => message.bytes(kind, &ip.octets()),
-    }
-}
-
 /// Makes the connections through IPVS to these frontends conntrack's own, in the network namespace of this thread; how many.
 /// Where somebody has no answer yet the next packet decides, as ever.
 ///
 /// # Errors
 /// When the kernel refuses. What was made until then stays.
 pub(crate) fn adopt(is_leaving: impl Fn(Protocol, SocketAddr) -> bool) -> Result<u64, Errno> {
-    let mut adopted = 0;
+    let (mut socket, mut adopted) = (Socket::open()?, 0);
     for family in Family::ALL {
         for _ in 0..ROUNDS {
             let mut found = Vec::new();
@@ -241,7 +234,7 @@ pub(crate) fn adopt(is_leaving: impl Fn(Protocol, SocketAddr) -> bool) -> Result
                 break;
             }
             for some in found.chunks(BATCH) {
-                adopted += make_anew(some)?;
+                adopted += make_anew(&mut socket, some)?;
             }
         }
     }
@@ -279,13 +272,12 @@ pub(super) fn each(family: Family, mut pass_on: impl FnMut(Tracked)) -> Result<(
 }
 
 /// Deletes these and makes them again; how many there are again.
-fn make_anew(connections: &[Tracked]) -> Result<u64, Errno> {
+fn make_anew(socket: &mut Socket, connections: &[Tracked]) -> Result<u64, Errno> {
     let mut bytes = Vec::new();
     for (sequence, connection) in (1..).step_by(2).zip(connections) {
         connection.write_deletion(&mut bytes, sequence, true);
         connection.write_creation(&mut bytes, sequence + 1);
     }
-    let mut socket = Socket::open()?;
     let failures = socket.ask(&bytes)?;
     let failure = |sequence| {
         let mut all = failures.iter();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::model::object::{Family, ObjectName, Protocol};
-use crate::model::view::{ServicePortView, ServiceView};
+use crate::model::view::{ServiceAddress, ServicePortView, ServiceView};
 
 /// Where clients reach a ServicePort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +20,14 @@ pub(super) enum Frontend {
 }
 
 impl Frontend {
+    /// Where this address of a ServicePort is.
+    pub(super) fn of(port: &ServicePortView, address: &ServiceAddress) -> Self {
+        match address.ip {
+            Some(ip) => Self::Address(port.protocol, SocketAddr::new(ip, address.port)),
+            None => Self::NodePort(port.protocol, port.family, address.port),
+        }
+    }
+
     fn family(self) -> Family {
         match self {
             Self::Address(_, at) => Family::of(at.ip()),
@@ -273,14 +281,10 @@ fn frontends(port: &ServicePortView) -> Vec<(Frontend, Arc<[SocketAddr]>)> {
         return Vec::new();
     }
     let endpoints: Arc<[SocketAddr]> = port.flow_endpoints.as_slice().into();
-    let addresses = port.addresses.iter().map(|address| {
-        let frontend = match address.ip {
-            Some(ip) => Frontend::Address(port.protocol, SocketAddr::new(ip, address.port)),
-            None => Frontend::NodePort(port.protocol, port.family, address.port),
-        };
-        (frontend, Arc::clone(&endpoints))
-    });
-    addresses.collect()
+    let addresses = port.addresses.iter();
+    addresses
+        .map(|address| (Frontend::of(port, address), Arc::clone(&endpoints)))
+        .collect()
 }
 
 /// A frontend's change can leave stale flows: it is new or got its first endpoint, and so its flows were left as

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::flows::{Filter, Flow};
 use crate::model::object::{Family, Protocol};
-use crate::netlink::{Attributes, Socket, attributes, begin, end, flag, nfproto};
+use crate::netlink::{Attributes, Socket, attributes, begin, end, flag, ip, nfproto};
 
 /// `NFNL_SUBSYS_CTNETLINK`.
 const SUBSYSTEM: u16 = 1;
@@ -223,8 +223,8 @@ impl Tuple {
                 tuple::IP => {
                     for (kind, value) in attributes(value) {
                         match kind {
-                            tuple::V4_SRC | tuple::V6_SRC => from = address(value),
-                            tuple::V4_DST | tuple::V6_DST => to = address(value),
+                            tuple::V4_SRC | tuple::V6_SRC => from = ip(value),
+                            tuple::V4_DST | tuple::V6_DST => to = ip(value),
                             _ => {}
                         }
                     }
@@ -250,14 +250,6 @@ impl Tuple {
             to: SocketAddr::new(to?, to_port?),
             zoned,
         })
-    }
-}
-
-fn address(value: &[u8]) -> Option<IpAddr> {
-    match value.len() {
-        4 => Some(IpAddr::from(*value.first_chunk::<4>()?)),
-        16 => Some(IpAddr::from(*value.first_chunk::<16>()?)),
-        _ => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Attributes: type, length, value, aligned to four bytes, nested.
 
+use std::net::IpAddr;
+
 const NLA_F_NESTED: u16 = 1 << 15;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
@@ -25,6 +27,14 @@ impl<'a> Attributes<'a> {
         self.0.extend_from_slice(value.as_bytes());
         self.0.push(0);
         self.close(start);
+    }
+
+    /// An address: 4 or 16 bytes.
+    pub(crate) fn ip(&mut self, kind: u16, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(ip) => self.bytes(kind, &ip.octets()),
+            IpAddr::V6(ip) => self.bytes(kind, &ip.octets()),
+        }
     }
 
     /// A 32-bit number in network order.
@@ -71,6 +81,13 @@ impl<'a> Attributes<'a> {
         self.0[start..start + 2].copy_from_slice(&length.unwrap_or(0).to_ne_bytes());
         self.0.resize(self.0.len().next_multiple_of(4), 0);
     }
+}
+
+/// The address that is all of these bytes, 4 or 16 of them.
+pub(crate) fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let v6 = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
+    v4().or_else(|_| v6()).ok()
 }
 
 /// Walks the attributes in a slice: type without flags, and value. Stops at the first malformed one.

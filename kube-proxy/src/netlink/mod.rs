@@ -9,7 +9,7 @@ mod listener;
 mod message;
 mod socket;
 
-pub(crate) use self::attribute::{Attributes, attributes};
+pub(crate) use self::attribute::{Attributes, attributes, ip};
 pub(crate) use self::listener::{Filter, Listener, NOBODY, NOT_EVEN_THE_KERNEL};
 pub(crate) use self::message::{Message, begin, begin_with, complaint, end, flag, messages, nfproto};
 pub(crate) use self::socket::{Failure, Socket};

@@ -23,7 +23,7 @@ use tokio::sync::watch::{Receiver, Sender, channel};
 use tracing::warn;
 
 use crate::dataplane::ipvs;
-use crate::netlink::{attributes, complaint, messages};
+use crate::netlink::{attributes, complaint, ip, messages};
 
 /// All addresses of this machine's own interfaces (not those that the IPVS mode adds for Services), sorted, each once, whatever their state: secondary, temporary,
 /// deprecated and tentative ones too. Clones are told of the same changes.
@@ -196,10 +196,4 @@ fn address(entry: &[u8], without: Option<u32>) -> Option<IpAddr> {
         }
     }
     own.or(any)
-}
-
-fn ip(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    let v6 = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
-    v4().or_else(|_| v6()).ok()
 }

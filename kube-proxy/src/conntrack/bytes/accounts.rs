@@ -139,10 +139,7 @@ impl Books {
             let (protocol, family) = (port.protocol, port.family);
             let of = (service.clone(), Arc::clone(&port.port_name), protocol, family);
             for address in &port.addresses {
-                let frontend = match address.ip {
-                    Some(ip) => Frontend::Address(protocol, SocketAddr::new(ip, address.port)),
-                    None => Frontend::NodePort(protocol, family, address.port),
-                };
+                let frontend = Frontend::of(port, address);
                 self.owners.insert(frontend, of.clone());
                 frontends.push(frontend);
             }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::conntrack::bytes::accounts::Bytes;
+use crate::conntrack::tests::table::write_tuple;
 use crate::garbage::spoilt;
 use crate::model::testing::{self, name, service, slice, view_of};
 use crate::netlink::Attributes;
@@ -339,20 +340,7 @@ fn message(said: &Said) -> Vec<u8> {
     message.bytes(0, &[]); // stands for the head
     let tuple = |tuple: &mut Attributes<'_>, ends: [&str; 2]| {
         let ends = ends.map(|end| end.parse::<SocketAddr>().unwrap());
-        tuple.nested(1, |ip| {
-            for (end, at) in (0..).zip(ends) {
-                match at.ip() {
-                    IpAddr::V4(address) => ip.bytes(1 + end, &address.octets()),
-                    IpAddr::V6(address) => ip.bytes(3 + end, &address.octets()),
-                }
-            }
-        });
-        tuple.nested(2, |proto| {
-            proto.bytes(1, &[said.protocol]);
-            for (end, at) in (2..).zip(ends) {
-                proto.bytes(end, &at.port().to_be_bytes());
-            }
-        });
+        write_tuple(tuple, said.protocol, ends);
     };
     message.nested(1, |original| tuple(original, [said.client, said.asked]));
     message.nested(2, |reply| tuple(reply, [said.answering, said.client]));

@@ -7,7 +7,7 @@ mod looks;
 mod packets;
 mod stage;
 mod stale;
-mod table;
+pub(super) mod table;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -44,10 +44,10 @@ pub(super) fn inject(namespace: &Namespace, entries: impl IntoIterator<Item = Tr
                 let mut message = Attributes::at_end(&mut bytes);
                 let flow = entry.flow;
                 message.nested(1, |original| {
-                    write_tuple(original, flow.protocol, [entry.client, flow.asked]);
+                    write_tuple(original, flow.protocol.number(), [entry.client, flow.asked]);
                 });
                 message.nested(2, |reply| {
-                    write_tuple(reply, flow.protocol, [flow.answering, entry.client]);
+                    write_tuple(reply, flow.protocol.number(), [flow.answering, entry.client]);
                 });
                 if entry.zone > 0 {
                     message.bytes(18, &entry.zone.to_be_bytes());
@@ -63,7 +63,8 @@ pub(super) fn inject(namespace: &Namespace, entries: impl IntoIterator<Item = Tr
     namespace.enter(write).unwrap();
 }
 
-fn write_tuple(tuple: &mut Attributes<'_>, protocol: Protocol, ends: [SocketAddr; 2]) {
+/// The packets of one direction, from the first end to the second, of a protocol with this number.
+pub(in crate::conntrack) fn write_tuple(tuple: &mut Attributes<'_>, protocol: u8, ends: [SocketAddr; 2]) {
     tuple.nested(1, |ip| {
         for (end, at) in (0..).zip(ends) {
             match at.ip() {
@@ -73,7 +74,7 @@ fn write_tuple(tuple: &mut Attributes<'_>, protocol: Protocol, ends: [SocketAddr
         }
     });
     tuple.nested(2, |proto| {
-        proto.bytes(1, &[protocol.number()]);
+        proto.bytes(1, &[protocol]);
         for (end, at) in (2..).zip(ends) {
             proto.bytes(end, &at.port().to_be_bytes());
         }
@@ -322,8 +323,12 @@ fn messages_that_are_not_what_they_should_be_are_passed_over() {
     let mut message = Attributes::at_end(&mut whole);
     let Tracked { flow, client, .. } = tracked("10.2.0.1:1000", "UDP 10.0.0.10:53 > 10.1.0.1:53");
     message.bytes(0, &[]); // stands for the head
-    message.nested(1, |original| write_tuple(original, UDP, [client, flow.asked]));
-    message.nested(2, |reply| write_tuple(reply, UDP, [flow.answering, client]));
+    message.nested(1, |original| {
+        write_tuple(original, UDP.number(), [client, flow.asked]);
+    });
+    message.nested(2, |reply| {
+        write_tuple(reply, UDP.number(), [flow.answering, client]);
+    });
     message.be32(12, 99);
     let read = Entry::read(&whole).unwrap();
     assert_eq!((read.flow, read.id), (flow, &99u32.to_be_bytes()[..]));

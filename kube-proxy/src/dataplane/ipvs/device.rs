@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
 use crate::model::object::Family;
-use crate::netlink::{Attributes, Failure, Socket, attributes, begin_with, end, flag, nfproto};
+use crate::netlink::{self, Attributes, Failure, Socket, attributes, begin_with, end, flag, nfproto};
 
 /// Name of the device; upstream's, so that either takes over from the other.
 pub(super) const DEVICE: &str = "kube-ipvs0";
@@ -201,10 +201,7 @@ pub(super) fn change(bytes: &mut Vec<u8>, (kind, flags, sequence): (u16, u16, u3
     let start = begin_with(bytes, kind, flags, sequence, &header);
     let mut message = Attributes::at_end(bytes);
     for kind in [IFA_LOCAL, IFA_ADDRESS] {
-        match ip {
-            IpAddr::V4(ip) => message.bytes(kind, &ip.octets()),
-            IpAddr::V6(ip) => message.bytes(kind, &ip.octets()),
-        }
+        message.ip(kind, ip);
     }
     if family == Family::V6 {
         message.written(IFA_CACHEINFO, |bytes| {
@@ -220,9 +217,7 @@ pub(super) fn address(entry: &[u8]) -> Option<(u32, IpAddr)> {
     let index = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
     let mut all = attributes(rest).filter(|(kind, _)| matches!(*kind, IFA_LOCAL | IFA_ADDRESS));
     let (_, value) = all.next()?;
-    let v4 = || <[u8; 4]>::try_from(value).map(IpAddr::from);
-    let v6 = || <[u8; 16]>::try_from(value).map(IpAddr::from);
-    Some((index, v4().or_else(|_| v6()).ok()?))
+    Some((index, netlink::ip(value)?))
 }
 
 #[cfg(test)]

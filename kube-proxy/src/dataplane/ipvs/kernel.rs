@@ -44,6 +44,23 @@ impl Kernel {
 
     /// Reads what is there, apart from virtual servers that are not to be touched.
     pub(super) fn read(&mut self, is_ours: impl Fn(At) -> bool) -> Result<(), CommitError> {
+        let mut servers = self.read_without_endpoints(is_ours)?;
+        for (at, held) in &mut servers {
+            let endpoints = self.endpoints(*at)?;
+            held.endpoints = endpoints
+                .into_iter()
+                .map(|listed| (listed.backend, listed.weight))
+                .collect();
+        }
+        self.servers = servers;
+        Ok(())
+    }
+
+    /// Reads the addresses, and returns the virtual servers, as if none had endpoints: asking for those takes a request each.
+    pub(super) fn read_without_endpoints(
+        &mut self,
+        is_ours: impl Fn(At) -> bool,
+    ) -> Result<BTreeMap<At, Held>, CommitError> {
         let addresses = self.device.addresses();
         self.addresses = addresses.map_err(|errno| failed("list addresses", errno))?;
         let mut servers = BTreeMap::new();
@@ -55,15 +72,7 @@ impl Kernel {
             },
         );
         listed.map_err(|errno| failed("list the virtual servers of IPVS", errno))?;
-        for (at, held) in &mut servers {
-            let endpoints = self.endpoints(*at)?;
-            held.endpoints = endpoints
-                .into_iter()
-                .map(|listed| (listed.backend, listed.weight))
-                .collect();
-        }
-        self.servers = servers;
-        Ok(())
+        Ok(servers)
     }
 
     /// The endpoints of a virtual server as the kernel has them; none if it is gone.

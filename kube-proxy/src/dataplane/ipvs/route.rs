@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
 use crate::model::object::Family;
-use crate::netlink::{Attributes, Failure, Socket, attributes, begin_with, end, flag, nfproto};
+use crate::netlink::{self, Attributes, Failure, Socket, attributes, begin_with, end, flag, nfproto};
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
@@ -103,11 +103,7 @@ impl Routes {
     fn source(&mut self, family: Family) -> Result<Option<IpAddr>, Errno> {
         let mut bytes = Vec::new();
         let start = begin_with(&mut bytes, RTM_GETROUTE, 0, 1, &header(family, RTPROT_UNSPEC));
-        write_ip(
-            &mut Attributes::at_end(&mut bytes),
-            RTA_DST,
-            WORLD[family as usize],
-        );
+        Attributes::at_end(&mut bytes).ip(RTA_DST, WORLD[family as usize]);
         end(&mut bytes, start);
         let mut source = None;
         self.socket
@@ -139,10 +135,10 @@ fn write(
     let family = Family::of(ip);
     let start = begin_with(bytes, kind, flags, sequence, &header(family, protocol));
     let mut message = Attributes::at_end(bytes);
-    write_ip(&mut message, RTA_DST, ip);
+    message.ip(RTA_DST, ip);
     if let Some(source) = source {
         message.bytes(RTA_OIF, &LOOPBACK.to_ne_bytes());
-        write_ip(&mut message, RTA_PREFSRC, source);
+        message.ip(RTA_PREFSRC, source);
         if family == Family::V6 {
             message.bytes(RTA_PRIORITY, &METRIC.to_ne_bytes());
         }
@@ -150,17 +146,8 @@ fn write(
     end(bytes, start);
 }
 
-fn write_ip(message: &mut Attributes<'_>, kind: u16, ip: IpAddr) {
-    match ip {
-        IpAddr::V4(ip) => message.bytes(kind, &ip.octets()),
-        IpAddr::V6(ip) => message.bytes(kind, &ip.octets()),
-    }
-}
-
 /// The source that a route prefers.
 fn preferred(route: &[u8]) -> Option<IpAddr> {
     let (_, value) = attributes(route.get(HEADER..)?).find(|(kind, _)| *kind == RTA_PREFSRC)?;
-    let v4 = || <[u8; 4]>::try_from(value).map(IpAddr::from);
-    let v6 = || <[u8; 16]>::try_from(value).map(IpAddr::from);
-    v4().or_else(|_| v6()).ok()
+    netlink::ip(value)
 }

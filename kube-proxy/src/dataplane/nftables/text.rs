@@ -12,6 +12,7 @@ use super::entry::NFTA_DATA_VALUE;
 use super::layout::{Field, Layout};
 use super::listed::{Element, comment, find, string, verdict};
 use super::object::{Carries, Object};
+use crate::netlink::ip;
 
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
@@ -59,7 +60,7 @@ fn fields(all: &[Field], layout: &Layout, bytes: &[u8], last: &[u8]) -> String {
 fn value(field: Field, bytes: &[u8]) -> String {
     let number = || bytes.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
     match field {
-        Field::Source | Field::Destination => address(bytes).map_or_else(|| hex(bytes), |ip| ip.to_string()),
+        Field::Source | Field::Destination => ip(bytes).map_or_else(|| hex(bytes), |ip| ip.to_string()),
         Field::Protocol | Field::ProtocolOfInterval => match bytes.first() {
             Some(6) => "tcp".to_owned(),
             Some(17) => "udp".to_owned(),
@@ -78,23 +79,15 @@ fn value(field: Field, bytes: &[u8]) -> String {
 /// A network where it is one.
 fn interval(field: Field, first: &[u8], last: &[u8]) -> String {
     let mask = first.iter().zip(last).map(|(first, last)| !(first ^ last));
-    let mask = address(&mask.collect::<Vec<u8>>());
+    let mask = ip(&mask.collect::<Vec<u8>>());
     let prefix = mask.and_then(|mask| match mask {
         IpAddr::V4(mask) => ipv4_mask_to_prefix(mask).ok(),
         IpAddr::V6(mask) => ipv6_mask_to_prefix(mask).ok(),
     });
-    let network = address(first).and_then(|ip| IpNet::new(ip, prefix?).ok());
-    match network.filter(|network| address(last) == Some(network.broadcast())) {
+    let network = ip(first).and_then(|ip| IpNet::new(ip, prefix?).ok());
+    match network.filter(|network| ip(last) == Some(network.broadcast())) {
         Some(network) => network.to_string(),
         None => format!("{}-{}", value(field, first), value(field, last)),
-    }
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => Some(IpAddr::from(*bytes.first_chunk::<4>()?)),
-        16 => Some(IpAddr::from(*bytes.first_chunk::<16>()?)),
-        _ => None,
     }
 }
 
@@ -312,7 +305,7 @@ fn payload(data: &Data<'_>) -> String {
 /// A constant, by what it belongs to: addresses and names as such, else a number in the host's byte order.
 fn constant(with: &str, bytes: &[u8]) -> String {
     let number = bytes.first_chunk().map(|number| u32::from_ne_bytes(*number));
-    match (address(bytes), number) {
+    match (ip(bytes), number) {
         _ if with.contains("iifname") => format!("{:?}", string(bytes)),
         (Some(ip), _) if with.starts_with("ip") || bytes.len() == 16 => ip.to_string(),
         (_, Some(RTN_LOCAL)) if with.ends_with(" type") => "local".to_owned(),
