@@ -1,6 +1,8 @@
 //! The dataplanes: one folder a mode, each of the same shape: `mod.rs` (packet path, limits), `plan.rs`
 //! (pure), `apply.rs` (the only file that touches the kernel), tests.
 
+#[cfg(test)]
+mod flood;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub mod iptables;

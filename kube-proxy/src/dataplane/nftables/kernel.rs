@@ -7,12 +7,12 @@ use nix::errno::Errno;
 
 use super::chain::Chain;
 use super::entry::Value;
-use super::failure::unreachable;
+use super::failure::{explain, unreachable};
 use super::listed::{Element, elements};
 use super::object::Object;
 use super::pending::{Change, Held, RETIREMENT};
 use super::socket::{Failure, Socket};
-use super::transaction::Sealed;
+use super::transaction::{Sealed, Transaction};
 use crate::dataplane::{CommitError, CommitReport};
 use crate::model::object::Family;
 
@@ -51,6 +51,19 @@ impl Kernel {
         report.messages += sealed.messages as usize;
         let answer = self.socket()?.transact(&sealed.bytes, sealed.messages);
         answer.map_err(|errno| unreachable("send a transaction", errno))
+    }
+
+    /// Sends a transaction that is of no Service. Refused, nothing of it is in force.
+    pub(super) fn apply(
+        &mut self,
+        transaction: Transaction<'_>,
+        report: &mut CommitReport,
+    ) -> Result<(), CommitError> {
+        let table = transaction.table_name();
+        let sealed = transaction.seal();
+        let failures = self.send(&sealed, report)?;
+        let failure = failures.first();
+        failure.map_or(Ok(()), |failure| Err(explain(table, &sealed, failure)))
     }
 
     /// Whether there is a table of this name.

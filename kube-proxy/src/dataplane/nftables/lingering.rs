@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use super::constant::INPUT;
 use super::expr::Expr;
-use super::failure::explain;
 use super::kernel::Kernel;
 use super::layout::Layout;
 use super::rules::{ChainRules, Hook, new_connection, rule};
@@ -44,10 +43,7 @@ pub(in crate::dataplane) fn refuse_at(addresses: &[IpAddr]) -> Result<(), Commit
     if transaction.is_empty() {
         return Ok(());
     }
-    let sealed = transaction.seal();
-    let failures = kernel.send(&sealed, &mut report)?;
-    let failure = failures.first();
-    failure.map_or(Ok(()), |failure| Err(explain(TABLE, &sealed, failure)))
+    kernel.apply(transaction, &mut report)
 }
 
 fn chain<'a>(family: Family, addresses: impl Iterator<Item = &'a IpAddr>) -> ChainRules {

@@ -14,6 +14,7 @@ use super::entry::{Backend, Destination, Frontend, Key, Value};
 use super::kernel::Kernel;
 use super::listed::Element;
 use super::object::Object;
+use super::takeover::stand_in;
 use crate::dataplane::CommitError;
 use crate::model::object::{Family, Protocol};
 
@@ -102,9 +103,13 @@ impl Numbers {
 pub(in crate::dataplane) fn node_ports() -> Result<Option<Vec<(Protocol, u16)>>, CommitError> {
     let (table, mut kernel) = (Config::default().table, Kernel::default());
     let mut found: Option<Vec<(Protocol, u16)>> = None;
-    for family in Family::ALL {
-        if kernel.table_exists(family, &table)? {
-            let elements = kernel.elements(family, &table, Object::ServiceNodePorts)?;
+    let tables = [stand_in(&table), table];
+    let tables = tables
+        .iter()
+        .flat_map(|table| Family::ALL.map(|family| (table, family)));
+    for (table, family) in tables {
+        if kernel.table_exists(family, table)? {
+            let elements = kernel.elements(family, table, Object::ServiceNodePorts)?;
             let ports = elements.iter().filter_map(|element| {
                 let mut key = Fields(&element.key);
                 Some((key.protocol()?, key.port()?))

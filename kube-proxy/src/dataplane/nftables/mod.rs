@@ -65,6 +65,7 @@ mod object;
 mod others;
 mod pending;
 mod plan;
+mod retire;
 mod rules;
 mod seats;
 mod socket;

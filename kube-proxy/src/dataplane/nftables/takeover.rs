@@ -1,4 +1,9 @@
 //! Puts the whole desired state in force, in place of whatever there is.
+//!
+//! Where there are tables already, a predecessor's or those that another hand changed, no packet may notice. So all is
+//! written first to tables of another name, the stand-in; once those are in force the others go (`retire.rs` tells how),
+//! all is written anew under their name, and the stand-in goes. Who is stopped in the middle leaves one of the two in force
+//! as a whole, and the next one goes on from there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -11,11 +16,12 @@ use super::failure::explain;
 use super::kernel::Kernel;
 use super::memory::Numbers;
 use super::pending::{Change, Held};
+use super::retire::{State, retire, state};
 use super::transaction::{Blame, Transaction};
 use crate::dataplane::{CommitError, CommitReport};
 use crate::model::object::Family;
 
-/// Elements in one transaction when nothing forwards yet: some 20 ms in which a processor does nothing else.
+/// Elements in one transaction: some 20 ms in which a processor does nothing else.
 const CHUNK: usize = 10_000;
 
 impl Nftables {
@@ -81,22 +87,21 @@ impl Nftables {
 pub(in crate::dataplane) fn remove_tables() -> Result<(), CommitError> {
     let table = Config::default().table;
     let (mut kernel, mut report) = (Kernel::default(), CommitReport::default());
-    for family in Family::ALL {
-        match kernel.table_exists(family, &table) {
-            Ok(true) => {}
-            Ok(false) | Err(CommitError::Unsupported { .. }) => continue,
-            Err(error) => return Err(error),
+    for table in [stand_in(&table), table] {
+        let removed = match retire(&mut kernel, &Family::ALL, &table, &mut report) {
+            Err(CommitError::Unsupported { .. }) => return Ok(()),
+            removed => removed?,
+        };
+        for family in removed {
+            tracing::info!(ip_family = %family, table, "Removed the nftables table that a kube-proxy left");
         }
-        let mut transaction = Transaction::new(&table);
-        transaction.delete_table(family);
-        let sealed = transaction.seal();
-        let failures = kernel.send(&sealed, &mut report)?;
-        if let Some(failure) = failures.first() {
-            return Err(explain(&table, &sealed, failure));
-        }
-        tracing::info!(ip_family = %family, table, "Removed the nftables table that a kube-proxy left");
     }
     Ok(())
+}
+
+/// The name of the tables that are in force while those named `table` are replaced.
+pub(super) fn stand_in(table: &str) -> String {
+    format!("{table}-stand-in")
 }
 
 /// What did not get in force: whole groups, some of them known to be guilty.
@@ -118,41 +123,66 @@ struct Takeover<'a> {
 
 impl<'a> Takeover<'a> {
     fn run(&mut self, now: Instant) -> Result<LeftOut, CommitError> {
-        let mut occupied = false;
-        for &family in &self.config.families {
-            occupied |= self.kernel.table_exists(family, &self.config.table)?;
+        let (table, stand_in) = (self.config.table.clone(), stand_in(&self.config.table));
+        let in_force = self.state(&table)? == State::InForce;
+        let mut stands_in = self.state(&stand_in)? == State::InForce;
+        if in_force {
+            // Of one that was stopped before its end, or after it.
+            self.retire(&stand_in)?;
+            self.write(&stand_in, Some(&table))?;
+            stands_in = true;
         }
-        if occupied || !self.in_chunks()? {
-            return self.at_once(now);
-        }
-        let all: Vec<usize> = (0..self.changes.len()).collect();
-        self.count(&all, now);
-        Ok(LeftOut::default())
+        self.retire(&table)?;
+        let (included, left_out) = self.write(&table, stands_in.then_some(&stand_in))?;
+        self.retire(&stand_in)?;
+        self.count(&included, now);
+        Ok(left_out)
     }
 
-    /// Where there is no table: in transactions short enough to let others work. The chains that the kernel
-    /// calls come last, so nothing is in force before everything is. Returns whether it got there; sorting
-    /// out blame is left to [`Takeover::at_once`].
-    fn in_chunks(&mut self) -> Result<bool, CommitError> {
-        let all: Vec<usize> = (0..self.changes.len()).collect();
-        let mut first = self.transaction();
+    fn state(&mut self, table: &str) -> Result<State, CommitError> {
+        state(self.kernel, &self.config.families, table)
+    }
+
+    fn retire(&mut self, table: &str) -> Result<(), CommitError> {
+        retire(self.kernel, &self.config.families, table, self.report).map(|_| ())
+    }
+
+    /// Puts everything in force in tables of this name, which are not there, with what those of another name remember of
+    /// clients. The chains that the kernel calls come last, so nothing is in force before everything is.
+    fn write(&mut self, table: &str, memory: Option<&str>) -> Result<(Vec<usize>, LeftOut), CommitError> {
+        let mut included: Vec<usize> = (0..self.changes.len()).collect();
+        let mut left_out = LeftOut::default();
+        if !self.in_chunks(table, &included)? {
+            left_out = self.at_once(table, &mut included)?;
+        }
+        if let Some(memory) = memory {
+            self.carry_over(memory, table, &included);
+        }
+        let mut last = Transaction::new(table);
+        self.hook(&mut last);
+        self.accepted(last)?;
+        Ok((included, left_out))
+    }
+
+    /// In transactions short enough to let others work. Returns whether it got there; sorting out blame is left to
+    /// [`Takeover::at_once`].
+    fn in_chunks(&mut self, table: &str, all: &[usize]) -> Result<bool, CommitError> {
+        let mut first = Transaction::new(table);
         for &family in &self.config.families {
             first.table(family);
         }
-        self.structure(&mut first, &all);
+        self.structure(&mut first, all);
         if !self.accepted(first)? {
             return Ok(false);
         }
         for chunk in all.chunks(CHUNK) {
-            let mut elements = self.transaction();
+            let mut elements = Transaction::new(table);
             elements.changes(&self.changes, chunk);
             if !self.accepted(elements)? {
                 return Ok(false);
             }
         }
-        let mut last = self.transaction();
-        self.hook(&mut last);
-        self.accepted(last)
+        Ok(true)
     }
 
     fn accepted(&mut self, transaction: Transaction<'_>) -> Result<bool, CommitError> {
@@ -164,31 +194,27 @@ impl<'a> Takeover<'a> {
         }
     }
 
-    /// Replaces the tables that are there in one transaction, so that there is no moment without rules.
-    /// Groups that the kernel refuses are left out of it; those whose guilt is not clear yet are left to
-    /// the transaction that follows.
-    fn at_once(&mut self, now: Instant) -> Result<LeftOut, CommitError> {
-        let mut included: Vec<usize> = (0..self.changes.len()).collect();
+    /// In one transaction, and all that others wrote of the tables before goes. Groups that the kernel refuses are left out
+    /// of it and of what is included; those whose guilt is not clear yet are left to the transaction that follows.
+    fn at_once(&mut self, table: &str, included: &mut Vec<usize>) -> Result<LeftOut, CommitError> {
         let mut left_out = LeftOut::default();
-        let wanted = self.changes.iter();
-        let numbers = Numbers::among(wanted.filter_map(|change| Some((change.key, change.wanted?))));
-        let mut remembers = true;
         for round in 0.. {
-            let mut replacement = self.replacement(&included);
-            if remembers {
-                self.carry_over(&numbers, &mut replacement);
+            let mut whole = Transaction::new(table);
+            for &family in &self.config.families {
+                // Made first, so that there is one to delete.
+                whole.table(family);
+                whole.delete_table(family);
+                whole.table(family);
             }
-            let sealed = replacement.seal();
+            self.structure(&mut whole, included);
+            whole.changes(&self.changes, included);
+            let sealed = whole.seal();
             let failures = self.kernel.send(&sealed, self.report)?;
             if failures.is_empty() {
                 break;
             }
             let culprits = Culprits::of(&sealed, &failures);
             if let Some(failure) = culprits.structure {
-                if std::mem::take(&mut remembers) {
-                    // Should that be to blame, then rather a client gets another endpoint than all get none.
-                    continue;
-                }
                 return Err(explain(&self.config.table, &sealed, failure));
             }
             let mut suspects = culprits.unnamed;
@@ -207,20 +233,18 @@ impl<'a> Takeover<'a> {
             left_out.groups.extend(suspects);
             included.retain(|&index| !left_out.groups.contains(&self.changes[index].key.group()));
         }
-        self.count(&included, now);
         Ok(left_out)
     }
 
-    /// Adds what the tables to be replaced remember of clients, as late as can be: what they learn from now on
-    /// goes with them.
-    fn carry_over(&mut self, numbers: &Numbers, replacement: &mut Transaction<'_>) {
+    /// Takes over what tables remember of clients, as late as can be: what they learn from now on goes with them. Should
+    /// the kernel refuse, then rather a client gets another endpoint than all get none.
+    fn carry_over(&mut self, from: &str, to: &str, included: &[usize]) {
+        let wanted = included.iter().map(|&index| self.changes[index]);
+        let numbers = Numbers::among(wanted.filter_map(|change| Some((change.key, change.wanted?))));
         for &family in &self.config.families {
-            match numbers.translate(self.kernel, &self.config.table, family) {
-                Ok(remembered) if remembered.is_empty() => {}
-                Ok(remembered) => {
-                    tracing::debug!(ip_family = %family, clients = remembered.len(), "Session affinity carried over");
-                    replacement.remembered(family, &remembered);
-                }
+            match self.carry_over_of(family, from, to, &numbers) {
+                Ok(0) => {}
+                Ok(clients) => tracing::debug!(ip_family = %family, clients, "Session affinity carried over"),
                 Err(err) => {
                     tracing::warn!(ip_family = %family, %err, "Clients are not remembered over this start");
                 }
@@ -228,22 +252,20 @@ impl<'a> Takeover<'a> {
         }
     }
 
-    fn replacement(&self, included: &[usize]) -> Transaction<'a> {
-        let mut transaction = self.transaction();
-        for &family in &self.config.families {
-            // Made first, so that there is one to delete.
-            transaction.table(family);
-            transaction.delete_table(family);
-            transaction.table(family);
+    fn carry_over_of(
+        &mut self,
+        family: Family,
+        from: &str,
+        to: &str,
+        numbers: &Numbers,
+    ) -> Result<usize, CommitError> {
+        let remembered = numbers.translate(self.kernel, from, family)?;
+        if !remembered.is_empty() {
+            let mut transaction = Transaction::new(to);
+            transaction.remembered(family, &remembered);
+            self.kernel.apply(transaction, self.report)?;
         }
-        self.structure(&mut transaction, included);
-        transaction.changes(&self.changes, included);
-        self.hook(&mut transaction);
-        transaction
-    }
-
-    fn transaction(&self) -> Transaction<'a> {
-        Transaction::new(&self.config.table)
+        Ok(remembered.len())
     }
 
     /// The sets, the chains that are always there, and those that these changes need.

@@ -76,6 +76,11 @@ impl<'a> Transaction<'a> {
         }
     }
 
+    /// The name of the tables that it is about.
+    pub(super) fn table_name(&self) -> &'a str {
+        self.table
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.batch.messages() == 0
     }

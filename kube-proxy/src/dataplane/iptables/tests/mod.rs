@@ -2,6 +2,7 @@
 
 mod counting;
 mod failures;
+mod flood;
 mod programs;
 mod rulesets;
 

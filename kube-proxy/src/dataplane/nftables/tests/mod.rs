@@ -4,6 +4,7 @@ mod affinity;
 mod beside_ipvs;
 mod changes;
 mod errors;
+mod flood;
 mod garbage;
 mod listing;
 mod localhost;

@@ -4,6 +4,7 @@ use lab::net::{self, Lab, Topology};
 use lab::probe::{self, Connection, Request, Steady};
 use lab::serve::Server;
 
+use super::super::takeover::remove_tables;
 use super::*;
 
 /// A predecessor's tables in upstream's shape: a chain per Service, verdict maps, sets, endpoints in rules.
@@ -117,4 +118,76 @@ fn no_request_fails_and_no_connection_breaks_while_successors_take_over() {
     assert!(report.shares.answered() > 0);
     assert_eq!(report.failures, []);
     assert!(open.ask(request.timeout).unwrap().answer().is_some());
+}
+
+/// What is left when a process is stopped while it takes over: which tables, and which of them the kernel calls.
+#[test]
+fn whatever_a_predecessor_left_that_was_stopped_while_it_took_over_is_taken_over_in_turn() {
+    let views = |node: &mut Node, endpoint: &str| node.update(&web(&[endpoint]));
+    let mut fresh = Node::new(config());
+    views(&mut fresh, "10.244.1.11:8080");
+    fresh.commit();
+    let expected = fresh.nft(&["list", "ruleset"]);
+    let stand_in = || Config {
+        table: "kube-proxy-stand-in".to_owned(),
+        ..config()
+    };
+    let uncalled = |node: &Node, table: &str| {
+        for family in ["ip", "ip6"] {
+            for chain in node
+                .nft(&["list", "table", family, table])
+                .split("chain ")
+                .skip(1)
+            {
+                if chain.contains(" hook ") {
+                    let name = chain.split(' ').next().unwrap();
+                    node.nft(&["delete", "chain", family, table, name]);
+                }
+            }
+        }
+    };
+    for (table, its_stand_in) in [
+        (None, Some(true)),
+        (None, Some(false)),
+        (Some(true), Some(true)),
+        (Some(true), Some(false)),
+        (Some(false), Some(true)),
+        (Some(false), Some(false)),
+        (Some(false), None),
+    ] {
+        let mut node = Node::new(config());
+        for (config, called) in [(config(), table), (stand_in(), its_stand_in)] {
+            if let Some(called) = called {
+                let name = config.table.clone();
+                node.dataplane = Nftables::new(config);
+                views(&mut node, "10.244.1.12:8080");
+                node.commit();
+                if !called {
+                    uncalled(&node, &name);
+                }
+            }
+        }
+        node.dataplane = Nftables::new(config());
+        views(&mut node, "10.244.1.11:8080");
+        node.commit();
+        let found = node.nft(&["list", "ruleset"]);
+        assert_eq!(found, expected, "{table:?}, stand-in {its_stand_in:?}");
+    }
+}
+
+#[test]
+fn tables_are_removed_with_their_stand_ins_and_not_those_of_others() {
+    let mut node = Node::new(config());
+    node.nft(&["add table ip other; add chain ip other mine; add rule ip other mine drop"]);
+    let before = node.nft(&["list", "ruleset"]);
+    for table in ["kube-proxy", "kube-proxy-stand-in"] {
+        node.dataplane = Nftables::new(Config {
+            table: table.to_owned(),
+            ..config()
+        });
+        node.update(&web(&["10.244.1.11:8080"]));
+        node.commit();
+    }
+    node.namespace.enter(remove_tables).unwrap().unwrap();
+    assert_eq!(node.nft(&["list", "ruleset"]), before);
 }
