@@ -351,5 +351,9 @@ pub enum CommitError {
 #[cfg(test)]
 pub(crate) fn commit(dataplane: &mut impl Dataplane) -> Result<CommitReport, CommitError> {
     let mut report = CommitReport::default();
-    dataplane.commit(&mut report).map(|()| report)
+    while {
+        dataplane.commit(&mut report)?;
+        report.again_after == Some(Duration::ZERO)
+    } {}
+    Ok(report)
 }

@@ -4,7 +4,7 @@
 //! endpoints that it counts on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -73,11 +73,15 @@ impl Nftables {
         self.others.hear(&self.config, now);
         if self.others.take_repair(now) && self.in_force {
             report.drift += 1;
-            self.in_force = false;
+            self.anew();
         }
         loop {
-            if !self.in_force {
+            if !self.in_force || self.stands_in {
                 self.program(now, &mut report)?;
+                if self.stands_in {
+                    report.again_after = Some(Duration::ZERO);
+                    return Ok(report);
+                }
                 self.others.listen(&mut self.kernel, &self.config, now)?;
                 programmed = true;
                 for family in &mut report.families {
@@ -97,7 +101,7 @@ impl Nftables {
                     let table = &self.config.table;
                     tracing::warn!(%table, "the table was changed by another hand; programming it anew");
                     report.drift += 1;
-                    self.in_force = false;
+                    self.anew();
                 }
             }
         }
@@ -107,6 +111,11 @@ impl Nftables {
         let due = due.chain(self.others.repair_due());
         report.again_after = due.min().map(|due| due.saturating_duration_since(now));
         Ok(report)
+    }
+
+    /// What there is, is not what it was left as.
+    fn anew(&mut self) {
+        (self.in_force, self.stands_in) = (false, false);
     }
 
     /// Writes what is pending and due.

@@ -29,9 +29,9 @@
 //! - A commit is one transaction. Packets under way may see a verdict from before it and an endpoint from
 //!   after, so an endpoint's element goes a second later than the verdict that led to it, and a chain later
 //!   than the last verdict; a packet that is slower still is dropped, and its sender tries again.
-//! - The first commit replaces whatever tables of this name there are, in one transaction. Where there are
-//!   none it takes several, so that others get to work meanwhile; the base chains come last. What a predecessor of
-//!   ours remembers of clients is read just before and goes into the new tables.
+//! - The first commit writes in transactions so small that others get to work meanwhile; the base chains come last.
+//!   Where there are tables of this name already, they are replaced without any packet noticing (`takeover.rs`). What
+//!   they remember of clients is read just before and goes into the new ones.
 //! - What the kernel refuses is left out, with all that belongs to the same address and port (a change: the
 //!   state before it stays), reported, and tried again with growing pauses or when the Service changes.
 //! - What another hand changes in these tables is heard from the kernel, and all is programmed anew (`others.rs`).
@@ -113,6 +113,8 @@ pub struct Nftables {
     ledger: Ledger<Key, Value>,
     /// Whether the kernel follows the ledger, apart from what is pending.
     in_force: bool,
+    /// What is in force is the stand-in, so far (`takeover.rs`).
+    stands_in: bool,
     pending: Pending,
     kernel: Kernel,
     /// Where they are counted.
@@ -131,6 +133,7 @@ impl Nftables {
             groups: Groups::default(),
             ledger: Ledger::new(),
             in_force: false,
+            stands_in: false,
             pending: Pending::default(),
             kernel: Kernel::default(),
             others: Others::default(),
@@ -238,7 +241,7 @@ impl Dataplane for Nftables {
     }
 
     fn commit(&mut self, report: &mut CommitReport) -> Result<(), CommitError> {
-        let full = !self.in_force;
+        let full = !self.in_force || self.stands_in;
         let committed = self.commit_at(Instant::now()).map(|done| *report = done);
         report.carried(&self.config.families, full, committed.is_err());
         committed

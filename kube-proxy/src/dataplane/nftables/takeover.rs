@@ -1,8 +1,8 @@
 //! Puts the whole desired state in force, in place of whatever there is.
 //!
 //! Where there are tables already, a predecessor's or those that another hand changed, no packet may notice. So all is
-//! written first to tables of another name, the stand-in; once those are in force the others go (`retire.rs` tells how),
-//! all is written anew under their name, and the stand-in goes. Who is stopped in the middle leaves one of the two in force
+//! written first to tables of another name, the stand-in: with that a commit ends. The next one, which comes at once, removes
+//! the others (`retire.rs` tells how), writes all anew under their name, and removes the stand-in. Who is stopped in the middle leaves one of the two in force
 //! as a whole, and the next one goes on from there.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ use crate::model::object::Family;
 const CHUNK: usize = 10_000;
 
 impl Nftables {
-    /// Programs everything anew.
+    /// Programs everything anew: in tables of the right name, or for now in the stand-in.
     pub(super) fn program(&mut self, now: Instant, report: &mut CommitReport) -> Result<(), CommitError> {
         self.pending.clear();
         self.kernel.forget_chains();
@@ -45,10 +45,13 @@ impl Nftables {
                 .collect(),
             report,
         };
-        let LeftOut { groups, guilty } = takeover.run(now)?;
-        self.node_ports.rules_written();
+        let left_out = takeover.run(self.stands_in, now)?;
         self.in_force = true;
-        self.leave_out(&groups, guilty, now, report);
+        self.stands_in = left_out.is_none();
+        if let Some(LeftOut { groups, guilty }) = left_out {
+            self.node_ports.rules_written();
+            self.leave_out(&groups, guilty, now, report);
+        }
         Ok(())
     }
 
@@ -122,21 +125,22 @@ struct Takeover<'a> {
 }
 
 impl<'a> Takeover<'a> {
-    fn run(&mut self, now: Instant) -> Result<LeftOut, CommitError> {
+    /// Puts everything in force. `None`: in the stand-in, and there is a rest to be done, which takes the time of some
+    /// grace periods. `stands_in`: that is how this process left it.
+    fn run(&mut self, stands_in: bool, now: Instant) -> Result<Option<LeftOut>, CommitError> {
         let (table, stand_in) = (self.config.table.clone(), stand_in(&self.config.table));
-        let in_force = self.state(&table)? == State::InForce;
-        let mut stands_in = self.state(&stand_in)? == State::InForce;
-        if in_force {
+        let there_is_one = self.state(&stand_in)? == State::InForce;
+        if !(stands_in && there_is_one) && self.state(&table)? == State::InForce {
             // Of one that was stopped before its end, or after it.
             self.retire(&stand_in)?;
             self.write(&stand_in, Some(&table))?;
-            stands_in = true;
+            return Ok(None);
         }
         self.retire(&table)?;
-        let (included, left_out) = self.write(&table, stands_in.then_some(&stand_in))?;
+        let (included, left_out) = self.write(&table, there_is_one.then_some(&stand_in))?;
         self.retire(&stand_in)?;
         self.count(&included, now);
-        Ok(left_out)
+        Ok(Some(left_out))
     }
 
     fn state(&mut self, table: &str) -> Result<State, CommitError> {

@@ -153,11 +153,22 @@ impl Node {
         self.commit_after(Duration::ZERO)
     }
 
-    /// Commits as if so much time had passed.
+    /// Commits as if so much time had passed; where a predecessor's tables are replaced, all of it.
     fn commit_after(&mut self, later: Duration) -> CommitReport {
         let now = Instant::now() + later;
         let Self { namespace, dataplane } = self;
-        namespace.enter(|| dataplane.commit_at(now)).unwrap().unwrap()
+        let commit = || {
+            let mut report = dataplane.commit_at(now).unwrap();
+            while dataplane.stands_in {
+                let rest = dataplane.commit_at(now).unwrap();
+                report = CommitReport {
+                    drift: report.drift + rest.drift,
+                    ..rest
+                };
+            }
+            report
+        };
+        namespace.enter(commit).unwrap()
     }
 
     fn nft(&self, args: &[&str]) -> String {
