@@ -92,8 +92,12 @@ fn measure(mode: &str, services: u32, endpoints: u32) -> Result<()> {
     let mut successor = self::dataplane(mode)?;
     plan(&mut *successor);
     report("take over", 1, || commit(&mut *successor))?;
+    report("what follows at once, the rest of it", 1, || {
+        commit(&mut *successor)
+    })?;
     let mut last = self::dataplane(mode)?;
-    report("take over without a Service", 1, || commit(&mut *last))
+    report("take over without a Service", 1, || commit(&mut *last))?;
+    report("the rest of it", 1, || commit(&mut *last))
 }
 
 fn dataplane(mode: &str) -> Result<Box<dyn Dataplane>> {

@@ -51,7 +51,8 @@ pub(super) fn connected(
 }
 
 /// The next source port, none twice in 28,000 requests: conntrack remembers UDP flows for minutes, and a request
-/// from a port that was used before would follow an old entry instead of the rules.
+/// from a port that was used before would follow an old entry instead of the rules. IPVS remembers TCP connections, too, and
+/// takes answers to one port for those to an earlier request from it, if that went to the same endpoint by another address.
 pub(super) fn unused_port() -> u16 {
     const FIRST: u16 = 32768;
     const COUNT: u16 = 28000;

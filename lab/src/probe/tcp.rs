@@ -11,7 +11,7 @@ use nix::sys::socket::{MsgFlags, SockProtocol, SockType, send, setsockopt, socko
 use std::os::fd::AsRawFd;
 
 use super::Outcome;
-use super::socket::{Deadline, connected, open, outcome_of};
+use super::socket::{Deadline, bind_unused, connected, open, outcome_of};
 
 /// Connects, asks, reads the answer, closes.
 pub(super) fn request(to: SocketAddr, timeout: Duration) -> io::Result<Outcome> {
@@ -26,6 +26,7 @@ pub(super) fn request(to: SocketAddr, timeout: Duration) -> io::Result<Outcome> 
 pub(super) fn establish(to: SocketAddr, deadline: Deadline) -> io::Result<Result<OwnedFd, Outcome>> {
     let socket = open(to.ip(), SockType::Stream, Some(SockProtocol::Tcp))?;
     setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
+    bind_unused(&socket, to.ip())?;
     match connected(&socket, to, deadline)? {
         None => Ok(Err(Outcome::Timeout)),
         Some(Ok(())) => Ok(Ok(socket)),

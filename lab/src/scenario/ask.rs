@@ -137,8 +137,8 @@ impl Question<'_> {
         }
         let confirm = || self.round(from, expected, confirming, LONG);
         let mut again = confirm();
-        // IPVS takes an endpoint's answer to a masqueraded connection for one to a request of this node's own, if that had
-        // the port that masquerading chose. One in some thousand does not get through, and no two in a row.
+        // IPVS takes an endpoint's answer to a masqueraded connection for one to a request of that node's own, if that had
+        // the port that masquerading chose at random. One in some thousand does not get through.
         if again.is_err() && self.mode == Mode::Ipvs {
             again = confirm();
         }

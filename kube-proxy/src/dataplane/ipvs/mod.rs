@@ -35,10 +35,11 @@
 //!
 //! Limits: session affinity is IPVS' persistence, so it holds for one address of a ServicePort. The schedulers have no
 //! say where sources are told apart. Node ports are not served at the loopback address. The kernel's IPVS tells
-//! answers by endpoint and client alone, and not by conntrack's entry: while it remembers that another node asked an endpoint
-//! through a node port here, a connection which that node masquerades to the same endpoint fails, if masquerading
-//! happens to choose the same source port. And a process of the host that asks while its Service comes has
-//! the node's address as its source until the Service's is there, so affinity may then begin anew.
+//! answers by endpoint and client alone, and not by conntrack's entry: while it remembers that a client asked an endpoint by
+//! one address, a connection from the same port of the client to the same endpoint by another address fails. The client may
+//! also be a node that asked through a node port here, and the port one that it chose for a connection which it masquerades.
+//! And a process of the host that asks while its Service comes has the node's address as its source until the Service's is
+//! there, so affinity may then begin anew.
 
 mod apply;
 mod cleanup;
