@@ -19,31 +19,14 @@ use crate::model::object::Family;
 /// What packets are given to leave where the kernel does not say that they did.
 const LEAVE: Duration = Duration::from_millis(100);
 
-/// What becomes of packets in the tables of one name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum State {
-    /// There are none.
-    Absent,
-    /// No packet comes into them.
-    Idle,
-    InForce,
-}
-
-/// What the tables of this name are to packets of these families: in force if one of them is.
-pub(super) fn state(kernel: &mut Kernel, families: &[Family], table: &str) -> Result<State, CommitError> {
-    let mut state = State::Absent;
+/// Whether packets come into tables of this name, in one of these families at least.
+pub(super) fn in_force(kernel: &mut Kernel, families: &[Family], table: &str) -> Result<bool, CommitError> {
     for &family in families {
-        if kernel.table_exists(family, table)? {
-            let called = base_chains(kernel, family, table)?;
-            let here = if called.is_empty() {
-                State::Idle
-            } else {
-                State::InForce
-            };
-            state = state.max(here);
+        if kernel.table_exists(family, table)? && !base_chains(kernel, family, table)?.is_empty() {
+            return Ok(true);
         }
     }
-    Ok(state)
+    Ok(false)
 }
 
 /// Removes the tables of this name in these families, as the module's text tells. What is to be in force instead has to be

@@ -2,8 +2,8 @@
 //!
 //! Where there are tables already, a predecessor's or those that another hand changed, no packet may notice. So all is
 //! written first to tables of another name, the stand-in: with that a commit ends. The next one, which comes at once, removes
-//! the others (`retire.rs` tells how), writes all anew under their name, and removes the stand-in. Who is stopped in the middle leaves one of the two in force
-//! as a whole, and the next one goes on from there.
+//! the others (`retire.rs` tells how), writes all anew under their name, and removes the stand-in. Who is stopped in the
+//! middle leaves one of the two in force as a whole, and the next one goes on from there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -16,7 +16,7 @@ use super::failure::explain;
 use super::kernel::Kernel;
 use super::memory::Numbers;
 use super::pending::{Change, Held};
-use super::retire::{State, retire, state};
+use super::retire::{in_force, retire};
 use super::transaction::{Blame, Transaction};
 use crate::dataplane::{CommitError, CommitReport};
 use crate::model::object::Family;
@@ -129,8 +129,8 @@ impl<'a> Takeover<'a> {
     /// grace periods. `stands_in`: that is how this process left it.
     fn run(&mut self, stands_in: bool, now: Instant) -> Result<Option<LeftOut>, CommitError> {
         let (table, stand_in) = (self.config.table.clone(), stand_in(&self.config.table));
-        let there_is_one = self.state(&stand_in)? == State::InForce;
-        if !(stands_in && there_is_one) && self.state(&table)? == State::InForce {
+        let there_is_one = self.in_force(&stand_in)?;
+        if !(stands_in && there_is_one) && self.in_force(&table)? {
             // Of one that was stopped before its end, or after it.
             self.retire(&stand_in)?;
             self.write(&stand_in, Some(&table))?;
@@ -143,8 +143,8 @@ impl<'a> Takeover<'a> {
         Ok(Some(left_out))
     }
 
-    fn state(&mut self, table: &str) -> Result<State, CommitError> {
-        state(self.kernel, &self.config.families, table)
+    fn in_force(&mut self, table: &str) -> Result<bool, CommitError> {
+        in_force(self.kernel, &self.config.families, table)
     }
 
     fn retire(&mut self, table: &str) -> Result<(), CommitError> {
