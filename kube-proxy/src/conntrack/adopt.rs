@@ -14,7 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 
-use super::netlink::{DELETE, GET, NEW, NFGENMSG, Tuple, attribute, tuple};
+use super::entry::{Parts, Tuple, attribute, status, write_tuple};
+use super::netlink::{DELETE, GET, NEW};
 use crate::model::object::{Family, Protocol};
 use crate::netlink::{Attributes, Socket, attributes, begin, end, flag, nfproto};
 
@@ -22,14 +23,6 @@ use crate::netlink::{Attributes, Socket, attributes, begin, end, flag, nfproto};
 const BATCH: usize = 32;
 /// So often at most the table is read, since each reading may find connections that packets began anew meanwhile.
 const ROUNDS: u32 = 5;
-
-/// Bits of `CTA_STATUS` (`enum ip_conntrack_status`).
-pub(super) mod status {
-    /// Answers were seen; the connection is not to go when the table is full; it is in the table.
-    pub(in crate::conntrack) const KEPT: u32 = 1 << 1 | 1 << 2 | 1 << 3;
-    pub(in crate::conntrack) const SOURCE_NAT: u32 = 1 << 4;
-    pub(in crate::conntrack) const DESTINATION_NAT: u32 = 1 << 5;
-}
 
 /// `enum ctattr_nat`, `ctattr_protonat`.
 mod nat {
@@ -69,29 +62,20 @@ pub(super) struct Tracked {
 impl Tracked {
     /// `None` for what has no ports, is tracked in a zone of its own, or is not what it should be.
     pub(super) fn read(message: &[u8]) -> Option<Self> {
-        let (mut asked, mut answers, mut status) = (None, None, None);
-        let (mut id, mut kept, mut protoinfo) = (None, Vec::new(), Vec::new());
-        for (kind, value) in attributes(message.get(NFGENMSG..)?) {
-            match kind {
-                attribute::TUPLE_ORIG => asked = Some(Tuple::read(value)?),
-                attribute::TUPLE_REPLY => answers = Some(Tuple::read(value)?),
-                attribute::STATUS => status = Some(u32::from_be_bytes(*value.first_chunk()?)),
-                attribute::ID => id = Some(value.to_vec()),
-                attribute::TIMEOUT | attribute::MARK | attribute::LABELS => kept.push((kind, value.to_vec())),
-                attribute::PROTOINFO => protoinfo = value.to_vec(),
-                attribute::ZONE => return None,
-                _ => {}
-            }
-        }
-        let (asked, answers) = (asked?, answers?);
-        (!asked.zoned && !answers.zoned).then_some(())?;
+        let parts = Parts::read(message)?;
+        let [asked, answers] = parts.tuples()?;
+        let zoned = parts.get(attribute::ZONE).is_some() || asked.zoned || answers.zoned;
+        (!zoned).then_some(())?;
+        let kept = [attribute::TIMEOUT, attribute::MARK, attribute::LABELS].into_iter();
         Some(Self {
             asked,
             answers,
-            status: status?,
-            id: id?,
-            kept,
-            protoinfo,
+            status: parts.status()?,
+            id: parts.get(attribute::ID)?.to_vec(),
+            kept: kept
+                .filter_map(|kind| Some((kind, parts.get(kind)?.to_vec())))
+                .collect(),
+            protoinfo: parts.get(attribute::PROTOINFO).unwrap_or_default().to_vec(),
         })
     }
 
@@ -172,32 +156,6 @@ impl Tracked {
             kind == protoinfo::TCP_STATE && protoinfo::ENDED.iter().any(|ended| value == [*ended])
         })
     }
-}
-
-/// The packets of one direction: from the first to the second.
-pub(super) fn write_tuple(
-    message: &mut Attributes<'_>,
-    kind: u16,
-    protocol: Protocol,
-    ends: [SocketAddr; 2],
-) {
-    message.nested(kind, |written| {
-        written.nested(tuple::IP, |ip| {
-            let kinds = match ends[0] {
-                SocketAddr::V4(_) => [tuple::V4_SRC, tuple::V4_DST],
-                SocketAddr::V6(_) => [tuple::V6_SRC, tuple::V6_DST],
-            };
-            for (kind, end) in kinds.into_iter().zip(ends) {
-                ip.ip(kind, end.ip());
-            }
-        });
-        written.nested(tuple::PROTO, |proto| {
-            proto.bytes(tuple::PROTO_NUM, &[protocol.number()]);
-            for (kind, end) in [tuple::SRC_PORT, tuple::DST_PORT].into_iter().zip(ends) {
-                proto.bytes(kind, &end.port().to_be_bytes());
-            }
-        });
-    });
 }
 
 /// What one end becomes: exactly this address and port.

@@ -31,6 +31,7 @@
 
 mod adopt;
 mod bytes;
+mod entry;
 mod flows;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -46,7 +47,7 @@ use ipnet::IpNet;
 
 pub(crate) use self::adopt::{adopt, sources};
 use self::bytes::Counting;
-pub use self::bytes::{ByteCount, ReadBytes};
+pub use self::bytes::{Bytes, ReadBytes};
 use self::flows::Flows;
 pub(crate) use self::netlink::load;
 use crate::metrics::Metrics;

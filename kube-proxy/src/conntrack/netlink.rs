@@ -1,16 +1,17 @@
-//! The kernel's table of tracked flows, over ctnetlink: the only file that touches it.
+//! The kernel's table of tracked flows, over ctnetlink: what walks through it and deletes.
 //!
 //! A table may have a million entries, so it is read as a stream through one buffer, and what is stale is deleted
 //! in small batches over a second socket meanwhile. An entry is named by its whole original tuple, its zone
 //! and the number that the kernel gave it, so that one which took its place is not hit.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use nix::errno::Errno;
 
+use super::entry::{Parts, attribute, status, tuple};
 use super::flows::{Filter, Flow};
 use crate::model::object::{Family, Protocol};
-use crate::netlink::{Attributes, Socket, attributes, begin, end, flag, ip, nfproto};
+use crate::netlink::{Attributes, Socket, begin, end, flag, nfproto};
 
 /// `NFNL_SUBSYS_CTNETLINK`.
 const SUBSYSTEM: u16 = 1;
@@ -18,44 +19,8 @@ pub(super) const NEW: u16 = SUBSYSTEM << 8;
 pub(super) const GET: u16 = SUBSYSTEM << 8 | 1;
 pub(super) const DELETE: u16 = SUBSYSTEM << 8 | 2;
 const GET_STATS: u16 = SUBSYSTEM << 8 | 5;
-pub(super) const NFGENMSG: usize = 4;
 /// Deletions that are sent together: each may be answered, and all answers must fit in a small receive buffer.
 const BATCH: u32 = 64;
-
-/// A bit of `CTA_STATUS` (`IPS_SEEN_REPLY`).
-const SEEN_REPLY: u32 = 1 << 1;
-
-/// `enum ctattr_type`.
-pub(super) mod attribute {
-    pub(in crate::conntrack) const TUPLE_ORIG: u16 = 1;
-    pub(in crate::conntrack) const TUPLE_REPLY: u16 = 2;
-    pub(in crate::conntrack) const STATUS: u16 = 3;
-    pub(in crate::conntrack) const PROTOINFO: u16 = 4;
-    pub(in crate::conntrack) const NAT_SRC: u16 = 6;
-    pub(in crate::conntrack) const TIMEOUT: u16 = 7;
-    pub(in crate::conntrack) const MARK: u16 = 8;
-    pub(in crate::conntrack) const COUNTERS_ORIG: u16 = 9;
-    pub(in crate::conntrack) const COUNTERS_REPLY: u16 = 10;
-    pub(in crate::conntrack) const ID: u16 = 12;
-    pub(in crate::conntrack) const NAT_DST: u16 = 13;
-    pub(in crate::conntrack) const ZONE: u16 = 18;
-    pub(in crate::conntrack) const LABELS: u16 = 22;
-    pub(in crate::conntrack) const FILTER: u16 = 25;
-}
-
-/// Attributes of a tuple (`enum ctattr_tuple`, `ctattr_ip`, `ctattr_l4proto`).
-pub(super) mod tuple {
-    pub(in crate::conntrack) const IP: u16 = 1;
-    pub(in crate::conntrack) const PROTO: u16 = 2;
-    pub(in crate::conntrack) const ZONE: u16 = 3;
-    pub(in crate::conntrack) const V4_SRC: u16 = 1;
-    pub(in crate::conntrack) const V4_DST: u16 = 2;
-    pub(in crate::conntrack) const V6_SRC: u16 = 3;
-    pub(in crate::conntrack) const V6_DST: u16 = 4;
-    pub(in crate::conntrack) const PROTO_NUM: u16 = 1;
-    pub(in crate::conntrack) const SRC_PORT: u16 = 2;
-    pub(in crate::conntrack) const DST_PORT: u16 = 3;
-}
 
 /// Which parts of the original tuple entries must share (`CTA_FILTER_ORIG_FLAGS`).
 mod filter {
@@ -159,34 +124,25 @@ pub(super) struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// `None` for what has no ports, or is not what it should be.
     pub(super) fn read(message: &'a [u8]) -> Option<Self> {
-        let (mut original, mut reply, mut zone, mut id) = (None, None, None, None);
-        let mut status = SEEN_REPLY;
-        for (kind, value) in attributes(message.get(NFGENMSG..)?) {
-            match kind {
-                attribute::TUPLE_ORIG => original = Some(value),
-                attribute::TUPLE_REPLY => reply = Some(value),
-                attribute::ZONE => zone = Some(value),
-                attribute::STATUS => status = u32::from_be_bytes(*value.first_chunk()?),
-                attribute::ID => id = Some(value),
-                _ => {}
-            }
-        }
-        let original = original?;
-        let (asked, answering) = (Tuple::read(original)?, Tuple::read(reply?)?);
+        let parts = Parts::read(message)?;
+        let [asked, answering] = parts.tuples()?;
         if asked.protocol == Protocol::Tcp {
             return None;
         }
+        let zone = parts.get(attribute::ZONE);
         Some(Self {
             flow: Flow {
                 protocol: asked.protocol,
                 asked: asked.to,
                 answering: answering.from,
                 zoned: zone.is_some() || asked.zoned || answering.zoned,
-                answered: status & SEEN_REPLY != 0,
+                answered: parts
+                    .status()
+                    .is_none_or(|status| status & status::SEEN_REPLY != 0),
             },
-            original,
+            original: parts.get(attribute::TUPLE_ORIG)?,
             zone,
-            id: id?,
+            id: parts.get(attribute::ID)?,
         })
     }
 
@@ -202,59 +158,6 @@ impl<'a> Entry<'a> {
         message.bytes(attribute::ID, self.id);
         end(bytes, start);
     }
-}
-
-/// The packets of one direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tuple {
-    pub(super) protocol: Protocol,
-    pub(super) from: SocketAddr,
-    pub(super) to: SocketAddr,
-    pub(super) zoned: bool,
-}
-
-impl Tuple {
-    /// `None` for what has no ports, or is not what it should be.
-    pub(super) fn read(value: &[u8]) -> Option<Self> {
-        let (mut from, mut to, mut protocol) = (None, None, None);
-        let (mut from_port, mut to_port, mut zoned) = (None, None, false);
-        for (kind, value) in attributes(value) {
-            match kind {
-                tuple::IP => {
-                    for (kind, value) in attributes(value) {
-                        match kind {
-                            tuple::V4_SRC | tuple::V6_SRC => from = ip(value),
-                            tuple::V4_DST | tuple::V6_DST => to = ip(value),
-                            _ => {}
-                        }
-                    }
-                }
-                tuple::PROTO => {
-                    for (kind, value) in attributes(value) {
-                        match kind {
-                            tuple::PROTO_NUM => protocol = Some(*value.first()?),
-                            tuple::SRC_PORT => from_port = port(value),
-                            tuple::DST_PORT => to_port = port(value),
-                            _ => {}
-                        }
-                    }
-                }
-                tuple::ZONE => zoned = true,
-                _ => {}
-            }
-        }
-        let mut known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
-        Some(Self {
-            protocol: known.find(|known| Some(known.number()) == protocol)?,
-            from: SocketAddr::new(from?, from_port?),
-            to: SocketAddr::new(to?, to_port?),
-            zoned,
-        })
-    }
-}
-
-fn port(value: &[u8]) -> Option<u16> {
-    Some(u16::from_be_bytes(*value.first_chunk()?))
 }
 
 /// Entries to delete, sent some at a time.

@@ -16,14 +16,14 @@ mod walk;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
 use self::listing::{Difference, Listing};
 use crate::config::{Config, Mode};
-use crate::model::object::{Family, ObjectName, Protocol};
+use crate::model::books::PortTotal;
+use crate::model::object::{Family, ObjectName};
 use crate::model::view::ServiceView;
 use crate::node;
 
@@ -190,22 +190,7 @@ pub trait Dataplane {
 }
 
 /// Reads the connections of all ServicePorts, on any thread.
-pub type ReadConnections = Box<dyn Fn() -> Vec<ConnectionCount> + Send + Sync>;
-
-/// The connections of one ServicePort in one family.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionCount {
-    /// The Service.
-    pub service: ObjectName,
-    /// Name of the port; empty when unnamed.
-    pub port_name: Arc<str>,
-    /// Protocol of the port.
-    pub protocol: Protocol,
-    /// Family of the addresses.
-    pub family: Family,
-    /// How many, since this program began to count.
-    pub count: u64,
-}
+pub type ReadConnections = Box<dyn Fn() -> Vec<PortTotal<u64>> + Send + Sync>;
 
 /// A number that the kernel counts for a mode, read when somebody asks for it.
 pub struct KernelCounter {

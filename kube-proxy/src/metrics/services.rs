@@ -6,9 +6,9 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Error, IntCounterVec};
 
 use super::{Metrics, opts};
-use crate::conntrack::{ByteCount, ReadBytes};
-use crate::dataplane::{ConnectionCount, ReadConnections};
-use crate::model::object::ObjectName;
+use crate::conntrack::{Bytes, ReadBytes};
+use crate::dataplane::ReadConnections;
+use crate::model::books::PortTotal;
 
 /// What tells a ServicePort in one family from all others.
 const PORT: [&str; 5] = ["namespace", "service", "port", "protocol", "ip_family"];
@@ -48,11 +48,8 @@ fn connections() -> Result<IntCounterVec, Error> {
     IntCounterVec::new(opts, &PORT)
 }
 
-fn add_connections(counters: &IntCounterVec, count: &ConnectionCount) {
-    let (protocol, family) = (count.protocol.to_string(), count.family.to_string());
-    let ObjectName { namespace, name } = &count.service;
-    let labels = [&**namespace, &**name, &*count.port_name, &protocol, &family];
-    counters.with_label_values(&labels).inc_by(count.count);
+fn add_connections(counters: &IntCounterVec, of: &PortTotal<u64>) {
+    counters.with_label_values(&labels(of)).inc_by(of.total);
 }
 
 fn bytes() -> Result<IntCounterVec, Error> {
@@ -64,23 +61,26 @@ fn bytes() -> Result<IntCounterVec, Error> {
     IntCounterVec::new(opts, &labels)
 }
 
-fn add_bytes(counters: &IntCounterVec, count: &ByteCount) {
-    let (protocol, family) = (count.protocol.to_string(), count.family.to_string());
-    let ObjectName { namespace, name } = &count.service;
+fn add_bytes(counters: &IntCounterVec, of: &PortTotal<Bytes>) {
     for (direction, bytes) in [
-        ("to_endpoint", count.to_endpoint),
-        ("from_endpoint", count.from_endpoint),
+        ("to_endpoint", of.total.to_endpoint),
+        ("from_endpoint", of.total.from_endpoint),
     ] {
-        let labels = [
-            &**namespace,
-            &**name,
-            &*count.port_name,
-            &protocol,
-            &family,
-            direction,
-        ];
+        let mut labels = labels(of).to_vec();
+        labels.push(direction.to_owned());
         counters.with_label_values(&labels).inc_by(bytes);
     }
+}
+
+/// The values of [`PORT`].
+fn labels<T>(of: &PortTotal<T>) -> [String; 5] {
+    [
+        of.service.namespace.to_string(),
+        of.service.name.to_string(),
+        of.port_name.to_string(),
+        of.protocol.to_string(),
+        of.family.to_string(),
+    ]
 }
 
 /// Counters that are made anew for each text.
@@ -88,8 +88,8 @@ struct Counted<T> {
     /// Never counts; it knows how they are described.
     described: IntCounterVec,
     make: fn() -> Result<IntCounterVec, Error>,
-    add: fn(&IntCounterVec, &T),
-    read: Box<dyn Fn() -> Vec<T> + Send + Sync>,
+    add: fn(&IntCounterVec, &PortTotal<T>),
+    read: Box<dyn Fn() -> Vec<PortTotal<T>> + Send + Sync>,
 }
 
 impl<T> Collector for Counted<T> {
@@ -101,8 +101,8 @@ impl<T> Collector for Counted<T> {
         let Ok(counters) = (self.make)() else {
             return Vec::new();
         };
-        for count in (self.read)() {
-            (self.add)(&counters, &count);
+        for of in (self.read)() {
+            (self.add)(&counters, &of);
         }
         counters.collect()
     }

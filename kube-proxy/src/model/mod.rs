@@ -8,9 +8,10 @@
 //! One question, one file: `slice` how EndpointSlices are held, `endpoint` how they are merged, `topology`
 //! which hints count, `traffic_policy` who gets which endpoints, `address` what a Service asks for and who
 //! may use it, `resolve` all of it for one Service, `service_cidr` which networks ClusterIPs come from; [`ledger`]
-//! settles what two Services want.
+//! settles what two Services want, [`books`] adds up what is counted for each port.
 
 mod address;
+pub mod books;
 pub mod change;
 pub mod cluster;
 mod endpoint;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use super::expectation::Expectation;
 use super::mode::Mode;
 use super::play::running;
+use crate::kernel::init;
 use crate::net::{Family, Lab, Member};
 use crate::probe::{Outcome, Protocol, Request, Shares, Uniformity, request, requests_until};
 use crate::proxy::KubeProxy;
@@ -27,8 +28,9 @@ const LONG: Duration = Duration::from_secs(4);
 /// Requests for each expected server until one that did not answer is missing. That none of 24N comes to one of N
 /// servers has a chance of (1-1/N)^24N: one in many million.
 const PATIENT: usize = 24;
-/// Requests from which shares are judged; [`Uniformity`] says what they show.
+/// Requests from which shares are judged, here and in a guest; [`Uniformity`] says what they show.
 const SAMPLE: usize = 2000;
+const SAMPLE_INSIDE: usize = 1000;
 
 /// Requests that come far apart: to show that one server answers them all, and at most until each of some did.
 /// When each of three is as likely as the others, forty miss one with a chance of one in some million.
@@ -225,7 +227,8 @@ impl Question<'_> {
     fn sample(&self, from: &Member, expected: &Expectation) -> Result<()> {
         let admits = |outcome: &Outcome| expected.admits(outcome, |name| self.seen_as(name, from));
         let bad = |outcomes: &[Outcome]| outcomes.last().is_some_and(|last| admits(last).is_err());
-        let outcomes = requests_until(&from.namespace, self.request(LONG), SAMPLE, bad)?;
+        let sample = if init::is_inside() { SAMPLE_INSIDE } else { SAMPLE };
+        let outcomes = requests_until(&from.namespace, self.request(LONG), sample, bad)?;
         let what = || self.what(from);
         let last = outcomes.last().with_context(what)?;
         admits(last).map_err(|why| anyhow!("{}: {last}; {why:#}", what()))?;

@@ -9,27 +9,24 @@
 //! - One that has less than before is another one, whose predecessor's end was lost.
 //! - One that two dumps in a row do not have is forgotten: its end was lost, and what it carried since the last look.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use super::ByteCount;
 use crate::conntrack::flows::Frontend;
-use crate::model::object::{Family, ObjectName, Protocol};
-use crate::model::view::ServiceView;
-
-/// So many ServicePorts at most have series, in the order of their names.
-const MOST: usize = 10_000;
+use crate::model::books::Books;
+use crate::model::object::{Family, Protocol};
 
 /// An entry of the table: its original tuple, zone and number, as one number that this process makes of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key(pub(super) u64);
 
-/// What went either way.
+/// What went either way, with the headers of IP and above.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Bytes {
-    pub(super) to_endpoint: u64,
-    pub(super) from_endpoint: u64,
+pub struct Bytes {
+    /// From clients to endpoints.
+    pub to_endpoint: u64,
+    /// From endpoints to clients.
+    pub from_endpoint: u64,
 }
 
 impl Bytes {
@@ -110,83 +107,18 @@ impl Seen {
     }
 }
 
-/// A ServicePort in one family.
-type Port = (ObjectName, Arc<str>, Protocol, Family);
-
-/// Whose bytes they are, and how many each has.
-#[derive(Debug, Default)]
-pub(super) struct Books {
-    owners: HashMap<Frontend, Port>,
-    frontends: HashMap<ObjectName, Vec<Frontend>>,
-    totals: BTreeMap<Port, Bytes>,
-}
-
-impl Books {
-    /// A Service has these frontends now.
-    pub(super) fn update(&mut self, service: &ObjectName, view: Option<&ServiceView>) {
-        for frontend in self.frontends.remove(service).unwrap_or_default() {
-            // Another Service may have got it meanwhile.
-            if self
-                .owners
-                .get(&frontend)
-                .is_some_and(|(owner, ..)| owner == service)
-            {
-                self.owners.remove(&frontend);
-            }
-        }
-        let (mut frontends, mut ports) = (Vec::new(), Vec::new());
-        for port in view.iter().flat_map(|view| &view.ports) {
-            let (protocol, family) = (port.protocol, port.family);
-            let of = (service.clone(), Arc::clone(&port.port_name), protocol, family);
-            for address in &port.addresses {
-                let frontend = Frontend::of(port, address);
-                self.owners.insert(frontend, of.clone());
-                frontends.push(frontend);
-            }
-            ports.push(of);
-        }
-        let first = (service.clone(), "".into(), Protocol::Tcp, Family::V4);
-        let of_service = self.totals.range(first..).map(|(port, _)| port);
-        let gone: Vec<Port> = of_service
-            .take_while(|port| port.0 == *service)
-            .filter(|port| !ports.contains(port))
-            .cloned()
-            .collect();
-        for port in gone {
-            self.totals.remove(&port);
-        }
-        for port in ports {
-            self.totals.entry(port).or_default();
-        }
-        if !frontends.is_empty() {
-            self.frontends.insert(service.clone(), frontends);
-        }
-    }
-
-    /// Adds what an entry carried; `local`: its client asked at this machine.
-    pub(super) fn add(&mut self, entry: &Counted, local: bool, bytes: Bytes) {
-        let Counted { protocol, asked, .. } = *entry;
-        let node_port = || Frontend::NodePort(protocol, Family::of(asked.ip()), asked.port());
-        let owner = self.owners.get(&Frontend::Address(protocol, asked));
-        let owner = owner.or_else(|| local.then(node_port).and_then(|port| self.owners.get(&port)));
-        if let Some(total) = owner.and_then(|port| self.totals.get_mut(port)) {
-            total.to_endpoint += bytes.to_endpoint;
-            total.from_endpoint += bytes.from_endpoint;
-        }
-    }
-
-    pub(super) fn told(&self) -> Vec<ByteCount> {
-        let counts = self
-            .totals
-            .iter()
-            .map(|((service, port_name, protocol, family), total)| ByteCount {
-                service: service.clone(),
-                port_name: Arc::clone(port_name),
-                protocol: *protocol,
-                family: *family,
-                to_endpoint: total.to_endpoint,
-                from_endpoint: total.from_endpoint,
-            });
-        counts.take(MOST).collect()
+/// Adds what an entry carried; `local`: its client asked at this machine.
+pub(super) fn add(books: &mut Books<Frontend, Bytes>, entry: &Counted, local: bool, bytes: Bytes) {
+    let Counted { protocol, asked, .. } = *entry;
+    let address = Frontend::Address(protocol, asked);
+    let node_port = Frontend::NodePort(protocol, Family::of(asked.ip()), asked.port());
+    let frontend = if local && !books.knows(&address) {
+        node_port
+    } else {
+        address
+    };
+    if let Some(total) = books.total(&frontend) {
+        total.to_endpoint += bytes.to_endpoint;
+        total.from_endpoint += bytes.from_endpoint;
     }
 }

@@ -29,14 +29,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::SockProtocol;
 use tracing::{debug, error, info, warn};
 
+pub use self::accounts::Bytes;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use self::accounts::Counted;
 #[cfg(not(any(test, feature = "fuzzing")))]
 use self::accounts::Counted;
-use self::accounts::{Books, Key, Seen};
+use self::accounts::{Key, Seen, add};
 use self::wire::request;
+use super::flows::Frontend;
 use super::netlink::DELETE;
-use crate::model::object::{Family, ObjectName, Protocol};
+use crate::model::books::{self, PortTotal};
+use crate::model::object::ObjectName;
 use crate::model::view::ServiceView;
 use crate::netlink::{Listener, NOT_EVEN_THE_KERNEL, Socket};
 use crate::node::addresses::LocalAddresses;
@@ -51,24 +54,9 @@ const IDLE: u16 = 10_000;
 const EVENTS: &str = "/proc/sys/net/netfilter/nf_conntrack_events";
 
 /// Reads the bytes of all ServicePorts, on any thread of the network namespace.
-pub type ReadBytes = Box<dyn Fn() -> Vec<ByteCount> + Send + Sync>;
+pub type ReadBytes = Box<dyn Fn() -> Vec<PortTotal<Bytes>> + Send + Sync>;
 
-/// The bytes of one ServicePort in one family, with the headers of IP and above, since this program began to count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ByteCount {
-    /// The Service.
-    pub service: ObjectName,
-    /// Name of the port; empty when unnamed.
-    pub port_name: Arc<str>,
-    /// Protocol of the port.
-    pub protocol: Protocol,
-    /// Family of the addresses.
-    pub family: Family,
-    /// From clients to endpoints.
-    pub to_endpoint: u64,
-    /// From endpoints to clients.
-    pub from_endpoint: u64,
-}
+type Books = books::Books<Frontend, Bytes>;
 
 /// What the proxy's thread, the one that hears, and whoever asks for the metrics share.
 #[derive(Debug)]
@@ -135,7 +123,7 @@ impl Counting {
 
     /// A Service is this now (`None`: gone).
     pub(super) fn update(&self, service: &ObjectName, view: Option<&ServiceView>) {
-        lock(&self.books).update(service, view);
+        lock(&self.books).update(service, view, Frontend::of);
     }
 
     /// What reads the counts.
@@ -210,7 +198,7 @@ impl Ear {
                 }
                 if *begun {
                     let local = is_local(addresses, entry.asked.ip());
-                    lock(books).add(&entry, local, bytes);
+                    add(&mut lock(books), &entry, local, bytes);
                 }
             }
         })?;
@@ -244,7 +232,12 @@ impl Ear {
         } = self;
         seen.listed(&living, &ended, listed.is_ok(), |entry, bytes| {
             if *begun {
-                lock(books).add(entry, is_local(addresses, entry.asked.ip()), bytes);
+                add(
+                    &mut lock(books),
+                    entry,
+                    is_local(addresses, entry.asked.ip()),
+                    bytes,
+                );
             }
         });
         *begun |= listed.is_ok();

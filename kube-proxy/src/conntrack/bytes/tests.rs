@@ -9,6 +9,7 @@ use super::*;
 use crate::conntrack::bytes::accounts::Bytes;
 use crate::conntrack::tests::table::write_tuple;
 use crate::garbage::spoilt;
+use crate::model::object::Protocol;
 use crate::model::testing::{self, name, service, slice, view_of};
 use crate::netlink::Attributes;
 
@@ -28,13 +29,13 @@ impl Ledger {
     }
 
     fn update(&mut self, service_name: &str, ip: &str, ports: &str) {
-        self.books
-            .update(&name(service_name), Some(&view(service_name, ip, ports)));
+        let view = view(service_name, ip, ports);
+        self.books.update(&view.name, Some(&view), Frontend::of);
     }
 
     fn ends(&mut self, entry: Counted) {
         let bytes = self.seen.ended(&entry);
-        self.books.add(&entry, entry.asked.ip() == node(), bytes);
+        add(&mut self.books, &entry, entry.asked.ip() == node(), bytes);
     }
 
     /// A look sees these, and meanwhile is told the end of others.
@@ -45,17 +46,18 @@ impl Ledger {
         let ended = ended.iter().map(|entry| entry.key).collect();
         let Self { books, seen } = self;
         seen.listed(living, &ended, true, |entry, bytes| {
-            books.add(entry, entry.asked.ip() == node(), bytes);
+            add(books, entry, entry.asked.ip() == node(), bytes);
         });
     }
 
     /// `PORT: TO/FROM` of each ServicePort.
     fn told(&self) -> Vec<String> {
-        let text = |count: ByteCount| {
-            format!(
-                "{}: {}/{}",
-                count.port_name, count.to_endpoint, count.from_endpoint
-            )
+        let text = |of: PortTotal<Bytes>| {
+            let Bytes {
+                to_endpoint,
+                from_endpoint,
+            } = of.total;
+            format!("{}: {to_endpoint}/{from_endpoint}", of.port_name)
         };
         self.books.told().into_iter().map(text).collect()
     }
@@ -214,8 +216,8 @@ fn a_connection_is_that_of_the_frontend_that_its_client_asked_for() {
     ledger.update("ns/web", "10.0.0.3", "p/TCP:80:30080");
     ledger.ends(asking(Protocol::Tcp, "10.0.0.1:80"));
     assert_eq!(ledger.told(), ["p: 1/2", "p: 2/4"]);
-    ledger.books.update(&name("ns/web"), None);
-    ledger.books.update(&name("ns/other"), None);
+    ledger.books.update(&name("ns/web"), None, Frontend::of);
+    ledger.books.update(&name("ns/other"), None, Frontend::of);
     ledger.ends(asking(Protocol::Tcp, "10.0.0.1:80"));
     assert!(ledger.told().is_empty());
 }
@@ -265,7 +267,7 @@ proptest! {
         let mut ledger = Ledger::of_web();
         let mut table: BTreeMap<u64, u64> = BTreeMap::new();
         let (mut carried, mut lost) = (0, false);
-        let total = |ledger: &Ledger| ledger.books.told()[0].to_endpoint;
+        let total = |ledger: &Ledger| ledger.books.told()[0].total.to_endpoint;
         let look = |ledger: &mut Ledger, table: &BTreeMap<u64, u64>, without: Option<u64>| {
             let living = table.iter().filter(|(key, _)| Some(**key) != without);
             let living: Vec<Counted> = living.map(|(key, bytes)| entry(*key, *bytes, 0)).collect();

@@ -6,8 +6,9 @@ use lab::net::address;
 use super::packets::{everywhere, pods, ways};
 use super::stage::{Held, Stage, TCP, Transport, by, lab_family, transports, wait};
 use super::*;
-use crate::conntrack::adopt::{Tracked, adopt, each, sources, status, write_nat, write_tuple};
-use crate::conntrack::netlink::{NEW, attribute};
+use crate::conntrack::adopt::{Tracked, adopt, each, sources, write_nat};
+use crate::conntrack::entry::{attribute, status, write_tuple};
+use crate::conntrack::netlink::NEW;
 use crate::model::object::Family;
 use crate::netlink::{Attributes, Socket, begin, end, flag, nfproto};
 

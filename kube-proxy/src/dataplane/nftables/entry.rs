@@ -17,7 +17,7 @@ use super::expr::Verdict;
 use super::memory::Remembered;
 use super::object::{Object, user_data};
 use crate::model::object::{Family, Protocol};
-use crate::model::view::Endpoint;
+use crate::model::view::{Endpoint, ServiceAddress, ServicePortView};
 
 const NFTA_LIST_ELEM: u16 = 1;
 pub(super) const NFTA_SET_ELEM_KEY: u16 = 1;
@@ -130,6 +130,15 @@ pub(super) enum Target {
 }
 
 impl Frontend {
+    /// Where this address of a ServicePort is.
+    pub(super) fn of(port: &ServicePortView, address: &ServiceAddress) -> Self {
+        Self {
+            address: address.ip.map_or(Destination::Node(port.family), Destination::Ip),
+            protocol: port.protocol,
+            port: address.port,
+        }
+    }
+
     pub(in crate::dataplane) fn family(&self) -> Family {
         match self.address {
             Destination::Ip(ip) => Family::of(ip),
