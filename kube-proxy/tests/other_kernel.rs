@@ -60,19 +60,12 @@ const CHOSEN: &[(&str, &str)] = &[
     ("ipvs-scheduler", "ipvs::ipv6"),
     ("ipvs-schedulers", "ipvs::ipv4"),
     ("ipvs-weights", "ipvs::ipv6"),
-    ("balancing-udp", "ipvs::ipv4"),
     // Memory of clients: dynamic maps with timeouts; xt_recent; persistence.
-    (
-        "session-affinity",
-        "nftables::ipv4 iptables::ipv6 iptables-legacy::ipv4 ipvs::ipv6",
-    ),
+    ("session-affinity", "nftables::ipv4 iptables::ipv6 ipvs::ipv6"),
     // Packets while a transaction is not finished yet: the guest has one processor, which it gives to others meanwhile.
     ("session-affinity-restart", "nftables::ipv6 ipvs::ipv4"),
     // Intervals in concatenations.
-    (
-        "source-ranges",
-        "nftables::ipv6 iptables::ipv4 iptables-legacy::ipv6 ipvs::ipv4",
-    ),
+    ("source-ranges", "nftables::ipv6 iptables-legacy::ipv6 ipvs::ipv4"),
     ("source-ranges-changed", "ipvs::ipv6"),
     ("source-ranges-node", "ipvs::ipv4"),
     // Marks, packet priorities, second lookups; in IPVS mode, who does not go by its list.
@@ -93,10 +86,7 @@ const CHOSEN: &[(&str, &str)] = &[
     // Interval sets that change, with elements that overlap.
     ("service-cidr-changed", "nftables::ipv4 ipvs::ipv6"),
     // Addresses that the kernel reports; all protocols; in IPVS mode, those of kube-ipvs0 are not among them.
-    (
-        "node-port-addresses-at-run-time",
-        "nftables::ipv6 iptables::ipv4 ipvs::ipv4",
-    ),
+    ("node-port-addresses-at-run-time", "nftables::ipv6 ipvs::ipv4"),
     ("node-port", "ipvs::ipv6"),
     ("node-port-primary-address", "ipvs::ipv4"),
     ("node-port-changed", "ipvs::ipv4"),
@@ -111,14 +101,11 @@ const CHOSEN: &[(&str, &str)] = &[
     ("node-port-localhost-ipv6", "iptables::ipv6"),
     // Refusals by every protocol; verdict maps without a verdict; what IPVS did not take.
     ("no-endpoints", "nftables::ipv4 iptables::ipv6 ipvs::ipv4"),
-    ("undefined-port", "nftables::ipv6 ipvs::ipv6"),
+    ("undefined-port", "ipvs::ipv6"),
     ("cluster-ip-host-ports", "ipvs::ipv4"),
     ("ports-changed", "ipvs::ipv6"),
-    // Names of interfaces, with and without wildcards; physdev.
-    (
-        "detect-local-interface-prefix",
-        "nftables::ipv4 iptables::ipv4 ipvs::ipv4",
-    ),
+    // Names of interfaces, with and without wildcards.
+    ("detect-local-interface-prefix", "nftables::ipv4 ipvs::ipv4"),
     ("detect-local-nothing", "ipvs::ipv6"),
     // Conntrack's netlink: filtered dumps, deletions by id. Connections of IPVS, which conntrack shares.
     ("udp-endpoint-gone", "nftables::ipv4 iptables::ipv6 ipvs::ipv4"),
@@ -128,9 +115,9 @@ const CHOSEN: &[(&str, &str)] = &[
     ("udp-long-lived-flows", "ipvs::ipv4"),
     ("rolling-update", "ipvs::ipv4"),
     // Virtual servers and addresses that another hand changes.
-    ("drift-ipvs", "ipvs::ipv4 ipvs::ipv6"),
+    ("drift-ipvs", "ipvs::ipv6"),
     // Rules that replace rules in one transaction, ours and upstream's; virtual servers that are taken over.
-    ("restart", "nftables::ipv6 iptables-legacy::ipv4 ipvs::ipv4"),
+    ("restart", "nftables::ipv6 ipvs::ipv4"),
     ("takeover-from-upstream", "nftables::ipv4"),
     ("takeover-from-upstream-ipvs", "ipvs::ipv4"),
     ("mode-changed-ipvs", "ipvs::ipv6"),
