@@ -1,14 +1,14 @@
 //! The metrics that kube-proxy exposes, by upstream's names where upstream has them. Those of its process are in
-//! `process`, those by Service in `services`.
+//! `process`, those by Service in `services`; `read` has those that are read when somebody asks for the text.
 
 mod process;
+mod read;
 mod services;
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
+use prometheus::core::Collector;
 use prometheus::{
-    Counter, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder, exponential_buckets,
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, exponential_buckets,
 };
 
 /// All metrics, registered once; handles are cheap to use from any thread.
@@ -78,15 +78,6 @@ pub struct Metrics {
     pub client_requests: IntCounterVec,
     /// Seconds until the answers began, by `host` and `verb`.
     pub client_duration: HistogramVec,
-}
-
-/// What moves a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// It only grows.
-    Counter,
-    /// It may go either way.
-    Gauge,
 }
 
 impl Metrics {
@@ -173,39 +164,6 @@ impl Metrics {
         self.registry.register(Box::new(enabled))
     }
 
-    /// Registers a counter that the kernel keeps; see [`Self::read_value`].
-    ///
-    /// # Errors
-    /// When there is a metric of that name.
-    pub fn read_at_scrape(
-        &self,
-        name: &str,
-        help: &str,
-        read: impl Fn() -> Option<u64> + Send + Sync + 'static,
-    ) -> Result<(), prometheus::Error> {
-        let read = move || read().map(|number| number as f64);
-        self.read_value(&format!("kubeproxy_{name}"), help, Kind::Counter, read)
-    }
-
-    /// Registers a value that is read whenever somebody asks for the text, on that thread. It has no series while
-    /// `read` has no number. `name` is the whole name.
-    fn read_value(
-        &self,
-        name: &str,
-        help: &str,
-        kind: Kind,
-        read: impl Fn() -> Option<f64> + Send + Sync + 'static,
-    ) -> Result<(), prometheus::Error> {
-        let opts = Opts::new(name, help);
-        let described = Gauge::with_opts(opts.clone())?;
-        self.registry.register(Box::new(ReadAtScrape {
-            opts,
-            described,
-            kind,
-            read,
-        }))
-    }
-
     /// The text of `/metrics`.
     ///
     /// # Errors
@@ -245,39 +203,6 @@ fn network_programming_buckets() -> Vec<f64> {
         .into_iter()
         .chain(seconds.map(f64::from))
         .collect()
-}
-
-/// A value that something else keeps.
-struct ReadAtScrape<R> {
-    opts: Opts,
-    /// Never set; it knows how the value is described.
-    described: Gauge,
-    kind: Kind,
-    read: R,
-}
-
-impl<R: Fn() -> Option<f64> + Send + Sync> Collector for ReadAtScrape<R> {
-    fn desc(&self) -> Vec<&Desc> {
-        self.described.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let Some(value) = (self.read)() else {
-            return Vec::new();
-        };
-        let opts = self.opts.clone();
-        let families = match self.kind {
-            Kind::Counter => Counter::with_opts(opts).map(|counter| {
-                counter.inc_by(value);
-                counter.collect()
-            }),
-            Kind::Gauge => Gauge::with_opts(opts).map(|gauge| {
-                gauge.set(value);
-                gauge.collect()
-            }),
-        };
-        families.unwrap_or_default()
-    }
 }
 
 /// Makes a metric and registers it.

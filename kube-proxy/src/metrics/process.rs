@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use super::{Kind, Metrics};
+use super::Metrics;
+use super::read::Kind;
 
 /// A unit of times in `/proc/self/stat`: what programs see is hundredths on every architecture that there is.
 const TICKS_PER_SECOND: f64 = 100.0;

@@ -94,6 +94,11 @@ impl Deadline {
         Self(Instant::now() + timeout)
     }
 
+    /// So long from now, but not after this one.
+    pub(super) fn at_most(self, timeout: Duration) -> Self {
+        Self(self.0.min(Instant::now() + timeout))
+    }
+
     pub(super) fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }

@@ -46,6 +46,7 @@ mod chain;
 mod config;
 mod connections;
 mod constant;
+mod element;
 mod encode;
 mod entry;
 mod expr;

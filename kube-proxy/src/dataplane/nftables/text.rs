@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, ipv4_mask_to_prefix, ipv6_mask_to_prefix};
 
+use super::element::NFTA_DATA_VALUE;
 use super::encode::attributes;
-use super::entry::NFTA_DATA_VALUE;
 use super::layout::{Field, Layout};
 use super::listed::{Element, comment, find, string, verdict};
 use super::object::{Carries, Object};

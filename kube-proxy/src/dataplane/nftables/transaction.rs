@@ -1,7 +1,7 @@
 //! One transaction as netlink messages, and which change each part of it stands for. Pure.
 
+use super::element::encode_remembered;
 use super::encode::{Attributes, Batch, MessageType, flag, message_at};
-use super::entry::encode_remembered;
 use super::layout::Layout;
 use super::memory::Remembered;
 use super::object::{Object, user_data};

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use nix::sys::socket::{SockProtocol, SockType};
 
@@ -10,6 +11,9 @@ use super::super::Outcome;
 use super::super::socket::{Deadline, connect, open, outcome_of, unused_port};
 use super::super::udp::exchange;
 use crate::sctp::Packet;
+
+/// After how long without an answer it is asked again (SCTP begins with three seconds).
+const RETRANSMISSION: Duration = Duration::from_secs(1);
 
 /// An association that gets no further than its beginning: one port, and an INIT as often as it is asked.
 #[derive(Debug)]
@@ -40,8 +44,17 @@ pub(super) fn associate(to: SocketAddr) -> io::Result<Result<Begun, Outcome>> {
 }
 
 impl Begun {
-    /// Sends the INIT and waits for the INIT ACK.
+    /// Sends the INIT and waits for the INIT ACK; again and again, as SCTP does.
     pub(super) fn converse(&self, deadline: Deadline) -> io::Result<Outcome> {
+        loop {
+            let outcome = self.exchange(deadline.at_most(RETRANSMISSION))?;
+            if !matches!(outcome, Outcome::Timeout) || deadline.left().is_zero() {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    fn exchange(&self, deadline: Deadline) -> io::Result<Outcome> {
         exchange(&self.socket, &self.init.encode(), deadline, |received| {
             let answer = Packet::decode(received, self.is_ipv4);
             let Some(cookie) = answer
