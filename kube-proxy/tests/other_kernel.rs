@@ -65,7 +65,7 @@ const CHOSEN: &[(&str, &str)] = &[
     // Packets while a transaction is not finished yet: the guest has one processor, which it gives to others meanwhile.
     ("session-affinity-restart", "nftables::ipv6 ipvs::ipv4"),
     // Intervals in concatenations.
-    ("source-ranges", "nftables::ipv6 iptables-legacy::ipv6 ipvs::ipv4"),
+    ("source-ranges", "nftables::ipv6 ipvs::ipv4"),
     ("source-ranges-changed", "ipvs::ipv6"),
     ("source-ranges-node", "ipvs::ipv4"),
     // Marks, packet priorities, second lookups; in IPVS mode, who does not go by its list.
@@ -86,7 +86,7 @@ const CHOSEN: &[(&str, &str)] = &[
     // Interval sets that change, with elements that overlap.
     ("service-cidr-changed", "nftables::ipv4 ipvs::ipv6"),
     // Addresses that the kernel reports; all protocols; in IPVS mode, those of kube-ipvs0 are not among them.
-    ("node-port-addresses-at-run-time", "nftables::ipv6 ipvs::ipv4"),
+    ("node-port-addresses-at-run-time", "ipvs::ipv4"),
     ("node-port", "ipvs::ipv6"),
     ("node-port-primary-address", "ipvs::ipv4"),
     ("node-port-changed", "ipvs::ipv4"),
@@ -105,7 +105,7 @@ const CHOSEN: &[(&str, &str)] = &[
     ("cluster-ip-host-ports", "ipvs::ipv4"),
     ("ports-changed", "ipvs::ipv6"),
     // Names of interfaces, with and without wildcards.
-    ("detect-local-interface-prefix", "nftables::ipv4 ipvs::ipv4"),
+    ("detect-local-interface-prefix", "ipvs::ipv4"),
     ("detect-local-nothing", "ipvs::ipv6"),
     // Conntrack's netlink: filtered dumps, deletions by id. Connections of IPVS, which conntrack shares.
     ("udp-endpoint-gone", "nftables::ipv4 iptables::ipv6 ipvs::ipv4"),
