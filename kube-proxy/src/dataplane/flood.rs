@@ -27,7 +27,7 @@ impl Flood {
     }
 
     /// The Service, with an endpoint at each of these ports of the receiver.
-    pub(in crate::dataplane) fn view(&self, ports: &[u16]) -> ServiceView {
+    fn view(&self, ports: &[u16]) -> ServiceView {
         let receiver = self.0.member("a").unwrap().ip(net::Family::V4).to_string();
         let slices = ports.iter().map(|port| {
             let name = format!("ns/web-{port}");
@@ -49,6 +49,15 @@ impl Flood {
         dataplane.update(&view.name, Some(&view));
         let report = self.on_node(|| commit(dataplane));
         assert_eq!(report.unwrap().refused, []);
+    }
+
+    /// All packets arrive while endpoints come and go.
+    pub(in crate::dataplane) fn arrives_while_endpoints_change(&self, mut dataplane: impl Dataplane + Send) {
+        let lists = [&PORTS[..1], &PORTS[..2], &PORTS[1..], &PORTS, &PORTS[2..]];
+        let mut lists = lists.into_iter().cycle();
+        let mut change = || self.program(&mut dataplane, lists.next().unwrap());
+        change();
+        self.arrives(change);
     }
 
     /// All packets arrive, whatever is done again and again `meanwhile`.

@@ -76,7 +76,7 @@ fn base_chains(kernel: &mut Kernel, family: Family, table: &str) -> Result<Vec<S
 }
 
 /// Returns when every packet that is in the rules now has left them.
-pub(super) fn wait_for_packets() {
+fn wait_for_packets() {
     if let Err(errno) = grace_period() {
         tracing::debug!(%errno, "The kernel does not say when packets have left; waiting for a while");
         std::thread::sleep(LEAVE);

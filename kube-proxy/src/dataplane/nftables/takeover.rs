@@ -164,7 +164,7 @@ impl<'a> Takeover<'a> {
         }
         let mut last = Transaction::new(table);
         self.hook(&mut last);
-        self.accepted(last)?;
+        self.kernel.apply(last, self.report)?;
         Ok((included, left_out))
     }
 
@@ -176,9 +176,7 @@ impl<'a> Takeover<'a> {
             first.table(family);
         }
         self.structure(&mut first, all);
-        if !self.accepted(first)? {
-            return Ok(false);
-        }
+        self.kernel.apply(first, self.report)?;
         for chunk in all.chunks(CHUNK) {
             let mut elements = Transaction::new(table);
             elements.changes(&self.changes, chunk);

@@ -51,11 +51,5 @@ fn no_packet_is_lost_while_tables_go_in_whose_place_others_are() {
 
 #[test]
 fn no_packet_is_lost_while_endpoints_come_and_go() {
-    let flood = Flood::new();
-    let mut dataplane = Nftables::new(config());
-    let lists = [&PORTS[..1], &PORTS[..2], &PORTS[1..], &PORTS, &PORTS[2..]];
-    let mut lists = lists.into_iter().cycle();
-    let mut change = || flood.program(&mut dataplane, lists.next().unwrap());
-    change();
-    flood.arrives(change);
+    Flood::new().arrives_while_endpoints_change(Nftables::new(config()));
 }
